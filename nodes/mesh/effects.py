@@ -1,0 +1,62 @@
+"""What is to be done. Imperative; the only output of `MeshNode.handle`, carried out by the driver."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from nodes.mesh.ids import RunId
+from nodes.mesh.plans import ServerPlan
+from nodes.mesh.routing import RoutingTable
+
+
+@dataclass(frozen=True, slots=True)
+class StartServer:
+    """Start an engine. Answered by ServerProgressed, then ServerReady or ServerExited."""
+
+    plan: ServerPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StopServer:
+    """End an engine: its streams get `grace_s`, then TERM, TERM, KILL. Answered by ServerExited."""
+
+    run_id: RunId
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PublishDelta:
+    """What viewers see has changed: keys to put and keys to drop (see `snapshot`)."""
+
+    put: dict[str, dict[str, Any]]
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRoutes:
+    """From now on requests are routed by this table."""
+
+    table: RoutingTable
+
+
+@dataclass(frozen=True, slots=True)
+class RecordEvent:
+    """One line of history for people: the console's timeline, MeshEvent, the log."""
+
+    kind: str
+    """A stable word: ``engine_ready``, ``engine_exited``, ``model_refused`` ..."""
+    text: str
+    """One plain sentence, naming the node or model."""
+    level: str = "info"
+    """``info``, ``warning`` or ``error``."""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveAndExit:
+    """The node has nothing more to do: stop the process with this code."""
+
+    exit_code: int
+    reason: str
+
+
+Effect = StartServer | StopServer | PublishDelta | ChangeRoutes | RecordEvent | LeaveAndExit

@@ -1,0 +1,155 @@
+"""What happened. Past tense; the only input of `MeshNode.handle` besides the time."""
+
+from dataclasses import dataclass
+
+from nodes.mesh.ids import ModelName, RunId
+from nodes.mesh.model_facts import ModelFacts
+from nodes.mesh.plans import EngineFacts
+from nodes.mesh.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFound:
+    """An engine was found, or installed."""
+
+    engine: EngineFacts
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUnavailable:
+    """No engine could be found or installed. The node serves nothing until there is one."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcesSampled:
+    """A fresh sample of the machine."""
+
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResolving:
+    """A wanted model is being looked for, checked or downloaded."""
+
+    name: ModelName
+    phase: str
+    """One word or two for people: ``looking``, ``downloading``, ``checking``."""
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWanted:
+    """A model is on disk, its header was read, and this node is to serve it if it fits."""
+
+    model: ModelFacts
+    draft: ModelFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRefused:
+    """A wanted model cannot be served: not found, broken, not enough disk."""
+
+    name: ModelName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProgressed:
+    """A starting engine got further."""
+
+    run_id: RunId
+    phase: str
+    """``starting``, ``loading``, ``warming`` (the one-token request)."""
+    fraction: float | None = None
+    """0 to 1; None when the engine does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReady:
+    """The engine answered a real one-token request."""
+
+    run_id: RunId
+    host: str
+    port: int
+    pid: int
+    slots: int
+    context: int
+    """Tokens of context for each slot, as the engine reports them."""
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerExited:
+    """The engine is gone, asked or not."""
+
+    run_id: RunId
+    returncode: int | None
+    """None when it never started."""
+    reason: str
+    """One sentence with the engine's own last words where they help."""
+    asked: bool
+    """True when a StopServer caused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLoadSampled:
+    """What a ready engine is doing. Travels apart from the announcement and bumps no incarnation."""
+
+    model: ModelName
+    in_flight: int
+    requests: int
+    """Finished since the node's start."""
+    tokens: int
+    """Streamed or counted from usage since the node's start."""
+    requests_per_s: float
+    tokens_per_s: float
+    ttfb_p50_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DropRequested:
+    """The operator wants a model served no longer."""
+
+    name: ModelName
+    leave_after: bool
+    """True: a node left with no model leaves the mesh and exits 0 (scenario 9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequested:
+    """The operator wants a failed or running engine started afresh."""
+
+    name: ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The node is to stop: drain, end the engines, leave."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """`MeshNode.deadline` has been reached. Carries nothing: the time is `now`."""
+
+
+Event = (
+    EngineFound
+    | EngineUnavailable
+    | ResourcesSampled
+    | ModelResolving
+    | ModelWanted
+    | ModelRefused
+    | ServerProgressed
+    | ServerReady
+    | ServerExited
+    | ServerLoadSampled
+    | DropRequested
+    | RestartRequested
+    | StopRequested
+    | TimePassed
+)

@@ -1,0 +1,46 @@
+"""What viewers see of the node: a flat map of keys to small JSON objects.
+
+One key, one owner, one object that is always replaced whole; so a viewer that applies every delta
+(`put` replaces, `drop` removes) holds exactly what a fresh snapshot would give it.
+
+Keys and their objects (all strings in them may be hostile: they come from files and peers):
+
+- ``node``: ``{node_id, name, version, role, is_host, is_client, state, api_port, console_port,
+  quic_port, api_url, console_url, started_at, mesh_id}``; state is ``starting``, ``serving``,
+  ``waiting``, ``failed`` or ``stopping``.
+- ``engine``: ``{state: "missing" | "found", version, build, rpc_version, source, reason, starts}``.
+- ``resources``: the fields of `resources.Resources`, bytes and percent, plus ``used_bytes`` (what
+  this node's plans take of `offered_bytes`).
+- ``model/<name>``: ``{name, title, status: "warm" | "loading" | "cold", state, phase, progress,
+  reason, size_bytes, architecture, quantisation, parameters, layers, context, slots, capabilities,
+  need_bytes, node_count, nodes: [node id], starts, in_flight, requests, tokens, requests_per_s,
+  tokens_per_s, ttfb_p50_ms, draft}``.
+- ``peer/<node id>``: ``{id, name, role, state, serving: [name], vram_gb, rtt_ms, version}``.
+- ``split``: ``{rpc_entries: [{node_id, via, share}], tensor_split: [share] | null}``.
+- ``notice/<kind>``: ``{level, text}``: something a person should know now (a GPU that is not used,
+  a database that is read-only); dropped when it no longer holds.
+
+History (`effects.RecordEvent`) and engine log lines travel beside the map: they are appended, never
+replaced.
+"""
+
+from typing import Any
+
+Entry = dict[str, Any]
+"""One JSON object of the map."""
+
+State = dict[str, Entry]
+"""The whole map."""
+
+
+def apply_delta(state: State, put: State, drop: tuple[str, ...]) -> State:
+    """Return the map after one delta; the old one is not changed."""
+    after = {key: entry for key, entry in state.items() if key not in drop}
+    after.update(put)
+    return after
+
+
+def difference(before: State, after: State) -> tuple[State, tuple[str, ...]]:
+    """Return the (put, drop) that turns `before` into `after`; both empty when they are equal."""
+    put = {key: entry for key, entry in after.items() if before.get(key) != entry}
+    return put, tuple(key for key in before if key not in after)

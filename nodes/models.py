@@ -1,0 +1,1 @@
+"""Projections of the running node for the admin and for history."""

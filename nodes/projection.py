@@ -1,0 +1,1 @@
+"""Feed -> ORM: batched, one writer."""

@@ -1,0 +1,1 @@
+"""The I/O shell around `nodes.mesh`: clock, sockets, processes' facts, fan-out. No decisions."""

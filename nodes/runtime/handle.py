@@ -1,0 +1,80 @@
+"""The running node as pages, commands and consumers see it: the one door from Django to the node.
+
+`meshsite.compose` puts the running node here; views ask `current()` and get None while no node runs
+in this process (management commands, a bare `check`).
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from nodes.runtime.feed import Feed
+
+AsgiApp = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]],
+    Awaitable[None],
+]
+"""An ASGI 3 application."""
+
+
+class LogSource(Protocol):
+    """The last lines of the engines' output, numbered from 1 for each model."""
+
+    def tail(self, model: str, after: int, limit: int) -> tuple[int, list[str]]:
+        """Return (number of the first line returned, lines newer than `after`, at most `limit`)."""
+        ...
+
+    def models(self) -> list[str]:
+        """Return the names that have a log."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorResult:
+    """What became of an operator's request."""
+
+    ok: bool
+    text: str
+    """One sentence for people: the true outcome, or why not and what to do."""
+
+
+class Operator(Protocol):
+    """What an operator may ask of the node. Every call returns the true outcome."""
+
+    async def drop(self, model: str) -> OperatorResult: ...
+    async def load(self, model: str) -> OperatorResult: ...
+    async def restart(self, model: str) -> OperatorResult: ...
+    async def stop(self) -> OperatorResult: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHandle:
+    """The running node."""
+
+    node_id: str
+    feed: Feed
+    logs: LogSource
+    operator: Operator
+    api: AsgiApp
+    """The /v1 application: chat pages call it in process."""
+    status: Callable[[bool], dict[str, Any]]
+    """`GET /api/status`; True for an operator, who may see the token."""
+    invite_token: Callable[[], str]
+    home_secret: str
+    """Proves a local command line: whoever can read the node's home has it."""
+    loopback_only: bool
+    """True when API and console listen on loopback alone."""
+
+
+_current: NodeHandle | None = None
+
+
+def current() -> NodeHandle | None:
+    """Return the node that runs in this process, or None."""
+    return _current
+
+
+def install(handle: NodeHandle | None) -> None:
+    """Set the running node; called by the composition root alone."""
+    global _current
+    _current = handle
