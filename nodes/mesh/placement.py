@@ -103,9 +103,9 @@ def _fit_one(wish: Wanted, free_bytes: int, options: ServingOptions) -> Placed |
 
 
 def _least_need(wish: Wanted, options: ServingOptions) -> int:
-    trained = wish.model.context_train or fit.CONTEXT_MIN_TOKENS
-    context = options.context or min(fit.CONTEXT_MIN_TOKENS, trained)
-    return fit.memory_needed(wish.model, context, options.parallel or 1, wish.draft).total_bytes
+    parallel = options.parallel or 1
+    context = options.context or fit.least_context(wish.model)
+    return fit.memory_needed(wish.model, context, parallel, wish.draft).total_bytes
 
 
 def waiting_text(need_bytes: int, have_bytes: int) -> str:
