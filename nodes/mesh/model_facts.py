@@ -50,3 +50,5 @@ class ModelFacts:
     """Bytes of cache each slot takes at any context: sliding windows and recurrent state."""
     mmproj_bytes: int = 0
     """Size of that projector's file: it is loaded beside the weights."""
+    pooling: str = ""
+    """The header's pooling for embeddings (``mean``, ``cls``, ``last``, ``rank``); empty: not said."""
