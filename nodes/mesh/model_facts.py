@@ -46,3 +46,5 @@ class ModelFacts:
     """The vision projector beside the file, if any."""
     fingerprint: str = ""
     """Short hex digest of the header; equal files have equal fingerprints."""
+    pooling: str = ""
+    """The header's pooling for embeddings (``mean``, ``cls``, ``last``, ``rank``); empty: not said."""
