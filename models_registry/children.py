@@ -88,7 +88,9 @@ def reap(run_dir: Path) -> list[str]:
     said = []
     for pid in ended:
         if identity(pid) == children[pid].identity:
-            said.append(f"{children[pid].what} (pid {pid}), left by an earlier start, does not end: end it by hand")
+            said.append(
+                f"{children[pid].what} (pid {pid}), left by an earlier start, does not end: end it by hand"
+            )
             continue
         said.append(f"ended {children[pid].what} (pid {pid}), left by an earlier start")
     for path in [*run_dir.glob("child-*.json"), *run_dir.glob("child-*.new")]:

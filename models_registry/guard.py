@@ -118,7 +118,16 @@ def follow(lines: Iterable[bytes], children: dict[int, str]) -> None:
 
 
 def _ignore_group_signals() -> None:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGPIPE", "SIGTSTP", "SIGUSR1", "SIGUSR2"):
+    for name in (
+        "SIGINT",
+        "SIGTERM",
+        "SIGHUP",
+        "SIGQUIT",
+        "SIGPIPE",
+        "SIGTSTP",
+        "SIGUSR1",
+        "SIGUSR2",
+    ):
         number = getattr(signal, name, None)
         if number is not None:
             signal.signal(number, signal.SIG_IGN)

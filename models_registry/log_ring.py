@@ -22,7 +22,9 @@ FILE_BYTES = 2_000_000
 """Size of one log file; with `FILE_BACKUPS` old ones the most a model's log takes on disk is 6 MB."""
 FILE_BACKUPS = 2
 _CUT = " [cut]"
-_QUOTES_A_REQUEST = re.compile(r"(got exception:|last read:|failed to parse|parse error).*", re.IGNORECASE)
+_QUOTES_A_REQUEST = re.compile(
+    r"(got exception:|last read:|failed to parse|parse error).*", re.IGNORECASE
+)
 _ERROR_CODE = re.compile(r'"code":\s*(\d+)')
 _UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 _log = logging.getLogger(__name__)
@@ -31,7 +33,9 @@ _log = logging.getLogger(__name__)
 def printable(raw: bytes) -> str:
     """Return the line as text that can be shown: escapes for control and undecodable bytes, cut when long."""
     text = raw[:MAX_LINE_BYTES].decode("utf-8", "backslashreplace").rstrip("\r\n")
-    shown = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
+    shown = "".join(
+        c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text
+    )
     return shown + _CUT if len(raw) > MAX_LINE_BYTES else shown
 
 
@@ -93,15 +97,19 @@ class EngineLog:
 class OwnerOnlyFile(logging.handlers.RotatingFileHandler):
     """A rotated file that only the owner reads. A full disk loses lines, never the engine."""
 
-    def __init__(self, path: Path, max_bytes: int = FILE_BYTES, backups: int = FILE_BACKUPS) -> None:
-        super().__init__(path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8", delay=True)
+    def __init__(
+        self, path: Path, max_bytes: int = FILE_BYTES, backups: int = FILE_BACKUPS
+    ) -> None:
+        super().__init__(
+            path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8", delay=True
+        )
         self._complained = False
 
     def _open(self) -> TextIOWrapper:
         path = Path(self.baseFilename)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        return os.fdopen(descriptor, self.mode, encoding="utf-8")
+        return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding="utf-8")
 
     def write(self, lines: list[str]) -> None:
         """Append the lines with one write."""
@@ -111,7 +119,10 @@ class OwnerOnlyFile(logging.handlers.RotatingFileHandler):
         """Say once that the file cannot be written; the ring still has the lines."""
         if not self._complained:
             self._complained = True
-            _log.warning("the engine's log %s cannot be written; it is kept in memory only", self.baseFilename)
+            _log.warning(
+                "the engine's log %s cannot be written; it is kept in memory only",
+                self.baseFilename,
+            )
 
 
 class EngineLogs:

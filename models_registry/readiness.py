@@ -54,7 +54,9 @@ def embeddings_only(model: ModelFacts) -> bool:
     return Capability.EMBEDDINGS in model.capabilities and Capability.CHAT not in model.capabilities
 
 
-async def wait_until_ready(port: int, model: ModelFacts, on_phase: Callable[[str], None]) -> EngineShape:
+async def wait_until_ready(
+    port: int, model: ModelFacts, on_phase: Callable[[str], None]
+) -> EngineShape:
     """Return the engine's shape once it answered a one-token request (or one embedding).
 
     `on_phase` hears ``loading`` and ``warming``. Raises: NotReady.
@@ -87,6 +89,7 @@ async def _wait_for_health(port: int, deadline_s: float, on_phase: Callable[[str
 
 async def prove(port: int, model: ModelFacts, *, deadline_s: float) -> None:
     """Return when the engine produced one token, or one embedding. Raises: NotReady."""
+    body: dict[str, Any]
     if embeddings_only(model):
         path, body = "/v1/embeddings", {"input": "a"}
     else:

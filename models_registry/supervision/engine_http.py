@@ -32,7 +32,9 @@ class Answer:
             raise NoAnswer(f"the engine answered {self.status} without JSON") from fault
 
 
-async def ask(port: int, path: str, body: dict[str, Any] | None = None, *, deadline_s: float) -> Answer:
+async def ask(
+    port: int, path: str, body: dict[str, Any] | None = None, *, deadline_s: float
+) -> Answer:
     """Return the answer to a GET, or to a POST when `body` is given.
 
     Raises:

@@ -7,7 +7,8 @@ Why a wrapper and not `preexec_fn`: the node has threads, and Python code betwee
 wait for ever on a lock that some other thread held at the fork; without `preexec_fn` CPython also
 uses vfork, which does not copy the node's page tables. The signal is sent when the *thread* that
 forked ends, so the node spawns from its main thread only (`ChildProcess`). Costs one bare
-interpreter start, about 20 ms. Elsewhere than on Linux it only checks the parent: the guard is the belt there.
+interpreter start, about 20 ms. Elsewhere than on Linux it only checks the parent: the guard is the
+belt there.
 """
 
 import os

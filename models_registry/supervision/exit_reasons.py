@@ -11,7 +11,9 @@ MAX_QUOTE_CHARS = 300
 CANNOT_RUN = 127
 """The wrapper's exit code when the program could not be started (`exec_child`)."""
 _STAMP = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3}\s+(?:[A-Z]\s+)?")
-_ERROR_LINE = re.compile(r"^(?:\d+\.\d\d\.\d{3}\.\d{3}\s+E\s|error:|terminate called|cannot run )", re.IGNORECASE)
+_ERROR_LINE = re.compile(
+    r"^(?:\d+\.\d\d\.\d{3}\.\d{3}\s+E\s|error:|terminate called|cannot run )", re.IGNORECASE
+)
 _OUT_OF_MEMORY = re.compile(
     r"bad_alloc|out of memory|cannot allocate memory|ENOMEM|failed to allocate|cudaMalloc failed"
     r"|ErrorOutOfDeviceMemory|unable to allocate",
@@ -53,7 +55,8 @@ def _known_words(what: str, returncode: int, lines: list[str]) -> str | None:
     flag = next((found for line in lines if (found := _UNKNOWN_FLAG.search(line))), None)
     if flag:
         name = flag.group(1) or flag.group(2)
-        return f"{what} does not know the flag {name}: this llama.cpp is too old or too new (mesh-llm engine show)"
+        fit = "this llama.cpp is too old or too new (mesh-llm engine show)"
+        return f"{what} does not know the flag {name}: {fit}"
     if port_was_busy(lines):
         return f"{what} could not open its port: another process took it first"
     if memory := _first(_OUT_OF_MEMORY, lines):
@@ -72,7 +75,9 @@ def _known_code(what: str, returncode: int, lines: list[str]) -> str:
         case 0:
             return f"{what} ended by itself, without an error{said}"
         case -9:
-            return f"{what} was killed (signal 9), most likely by the system for lack of memory{said}"
+            return (
+                f"{what} was killed (signal 9), most likely by the system for lack of memory{said}"
+            )
         case -6:
             return f"{what} aborted (signal 6){said or ': in a split this means an rpc-server is gone'}"
         case -4:
@@ -82,7 +87,9 @@ def _known_code(what: str, returncode: int, lines: list[str]) -> str:
         case code if code < 0:
             return f"{what} was ended by signal {-code} ({_signal_name(-code)}){said}"
         case code:
-            return f"{what} ended with code {code}{said or (': ' + bare(lines[-1]) if lines else '')}"
+            return (
+                f"{what} ended with code {code}{said or (': ' + bare(lines[-1]) if lines else '')}"
+            )
 
 
 def _signal_name(number: int) -> str:

@@ -42,10 +42,14 @@ class GuardLink:
         """Return when a guard is there; without one after `START_S` that is logged and the node goes on."""
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep(), name="guard-keeper")
+        if self._keeper.done():
+            return  # Given up, and said.
         try:
             await asyncio.wait_for(self._guarding.wait(), START_S)
         except TimeoutError:
-            _log.warning("no guard process: if this node is killed, its engines end at the next start")
+            _log.warning(
+                "no guard process: if this node is killed, its engines end at the next start"
+            )
 
     def add(self, pid: int, identity: str) -> None:
         """Have the guard end this child when the node is gone."""
@@ -76,7 +80,9 @@ class GuardLink:
             _log.warning("the guard process ended; starting it again")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-        _log.error("the guard process keeps ending: if this node is killed, its engines end at the next start")
+        _log.error(
+            "the guard process keeps ending: if this node is killed, its engines end at the next start"
+        )
 
     async def _one_guard(self) -> None:
         """Start a guard, tell it all children, return when it has ended."""

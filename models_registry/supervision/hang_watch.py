@@ -100,7 +100,12 @@ class HangWatch:
             use = await self._answer(self._ask_slots)
             idle_for_s = min(self.quiet_s, self._clock() - self._token_at_s)
             wanted = self._parts_elsewhere or (use is not None and use.busy is None)
-            if wanted and use is not None and not use.busy and idle_for_s >= self._limits.token_interval_s:
+            if (
+                wanted
+                and use is not None
+                and not use.busy
+                and idle_for_s >= self._limits.token_interval_s
+            ):
                 await self._answer(self._ask_token)
                 self._token_at_s = self._clock()
 

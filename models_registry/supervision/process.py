@@ -52,7 +52,13 @@ class ChildProcess:
 
     @classmethod
     async def spawn(
-        cls, argv: Sequence[str], *, env: Mapping[str, str], what: str, log: EngineLog, roster: Roster
+        cls,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        what: str,
+        log: EngineLog,
+        roster: Roster,
     ) -> "ChildProcess":
         """Return the started child, entered into the roster.
 
@@ -123,7 +129,7 @@ class ChildProcess:
                 os.killpg(self.pid, number)
 
     async def end(self) -> int:
-        """Return the return code after TERM, TERM, KILL. The second TERM makes llama-server drop its streams."""
+        """Return the return code after TERM, TERM, KILL; the second TERM ends llama-server's streams."""
         for _ in range(2):
             if self.ended.done():
                 break

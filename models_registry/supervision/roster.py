@@ -32,7 +32,9 @@ class Roster:
         try:
             children.record(self._run_dir, children.ChildRecord(pid, known, what))
         except OSError as fault:
-            _log.warning("%s (pid %d) is not recorded on disk, only with the guard: %s", what, pid, fault)
+            _log.warning(
+                "%s (pid %d) is not recorded on disk, only with the guard: %s", what, pid, fault
+            )
 
     def remove(self, pid: int) -> None:
         """Strike a child that has ended."""
