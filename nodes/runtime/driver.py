@@ -19,6 +19,7 @@ from nodes.mesh.effects import (
     StopServer,
 )
 from nodes.mesh.events import Event, ServerLoadSampled, TimePassed
+from nodes.mesh.ids import RunId
 from nodes.mesh.node import MeshNode
 from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
@@ -35,7 +36,7 @@ class Actions(Protocol):
     """What the composition root carries out for the core. Returns at once; results come as events."""
 
     def start_server(self, plan: ServerPlan) -> None: ...
-    def stop_server(self, run_id: int, grace_s: float) -> None: ...
+    def stop_server(self, run_id: RunId, grace_s: float) -> None: ...
     def change_routes(self, table: RoutingTable) -> None: ...
     def leave_and_exit(self, exit_code: int, reason: str) -> None: ...
 
@@ -49,13 +50,19 @@ class Driver:
         self._actions = actions
         self._inbox: deque[Event] = deque()
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
 
     def post(self, event: Event) -> None:
         """Hand in an event. From the loop's thread only."""
         if len(self._inbox) >= INBOX_MAX and isinstance(event, ServerLoadSampled):
             return
         self._inbox.append(event)
+        self._idle.clear()
         self._wake.set()
+
+    async def settled(self) -> None:
+        """Wait until every event posted so far has been taken."""
+        await self._idle.wait()
 
     async def run(self) -> None:
         """Drive until cancelled."""
@@ -65,6 +72,7 @@ class Driver:
             await self._wait()
             while self._inbox:
                 self._step(self._inbox.popleft())
+            self._idle.set()
             deadline = self.node.deadline
             if deadline is not None and deadline <= time.monotonic():
                 self._step(TimePassed())
