@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "meshsite.settings")
 
-from proxy.paths import is_api_path
 
+from meshsite import control
 from nodes.runtime.handle import AsgiApp
 
 if TYPE_CHECKING:
     from meshsite.embedded import EmbeddedNode
+
+API_PREFIXES = ("/v1/", control.PREFIX)
+"""Paths of the API and of the command line's door; everything else is the console's."""
 
 
 def console() -> AsgiApp:
@@ -44,7 +47,7 @@ class Application:
             await self._lifespan(receive, send)
             return
         node = await self._started()
-        if scope["type"] == "http" and is_api_path(scope["path"]):
+        if scope["type"] == "http" and scope["path"].startswith(API_PREFIXES):
             await node.api(scope, receive, send)
         else:
             await node.console(scope, receive, send)

@@ -5,13 +5,13 @@ Each function is one task; blocking work runs in threads. Results are events for
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from nodes.runtime.resources import ResourceSampler
-from proxy.load import LoadMeter
 
 from meshsite import settings
 from meshsite.options import Options
@@ -51,12 +51,17 @@ async def sample_resources(
         await asyncio.sleep(RESOURCES_PERIOD_S)
 
 
-async def sample_load(meter: LoadMeter, post: Post) -> None:
+async def sample_load(
+    samples: Callable[[float], tuple[ev.ServerLoadSampled, ...]], post: Post
+) -> None:
     """Post what the engines do, when it changed."""
+    last: dict[ModelName, ev.ServerLoadSampled] = {}
     while True:
         await asyncio.sleep(LOAD_PERIOD_S)
-        for event in meter.changed():
-            post(event)
+        for sample in samples(time.monotonic()):
+            if last.get(sample.model) != sample:
+                last[sample.model] = sample
+                post(sample)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from typing import Any
 from nodes.runtime.resources import ResourceSampler
 from proxy.asgi import ApiApp
 from proxy.config import ApiConfig
-from proxy.load import LoadMeter
-from proxy.records import RequestLog
+from proxy.records import RequestRecord
 
 from meshsite import background
 from meshsite.control import ControlApp
@@ -42,6 +41,9 @@ log = logging.getLogger("mesh.node")
 
 ENGINE_STOP_GRACE_S = 2.0
 """What an engine gets to end by itself once its streams are over."""
+
+DRAIN_POLL_S = 0.05
+"""How often a draining model's open answers are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,8 @@ class RunningNode:
         self.endpoints = endpoints
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.feed = Feed()
-        self.requests = RequestLog()
-        self.meter = LoadMeter()
+        self.on_request: Callable[[RequestRecord], None] | None = None
+        """Told of every finished request; set by whoever keeps usage."""
         self._identity = identity
         self._engine: background.EngineInUse | None = None
         self._supervisor: Supervisor | None = None
@@ -106,17 +108,18 @@ class RunningNode:
             lambda: self._engine.devices if self._engine else (), self.options.max_vram_bytes
         )
         self.spawn(background.sample_resources(sampler, self._engine_pids, self.driver.post))
-        self.spawn(background.sample_load(self.meter, self.driver.post))
+        self.spawn(background.sample_load(self.api.load_samples, self.driver.post))
 
     def request_stop(self, reason: str) -> None:
         """Ask for an orderly stop; `exited` is set when the engines are gone."""
+        self.api.refuse_new()
         self.driver.post(ev.StopRequested(reason))
 
     async def close(self) -> None:
         """End what is left, whatever the state. May be called at any time."""
         if self._supervisor is not None:
             await self._supervisor.close(ENGINE_STOP_GRACE_S)
-        await self.api.close()
+        self.api.close()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -159,8 +162,16 @@ class RunningNode:
         assert self._supervisor is not None
         found = self.driver.node.serving.run_of(run_id)
         if found is not None and grace_s > 0:
-            await self.api.drain(found[0], grace_s)
+            await self._drain(found[0], grace_s)
         await self._supervisor.stop(run_id, ENGINE_STOP_GRACE_S)
+
+    async def _drain(self, model: str, grace_s: float) -> None:
+        """Wait until the model's answers are through, at most `grace_s`; end what is left, visibly."""
+        deadline = time.monotonic() + grace_s
+        while self.api.in_flight(model) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_POLL_S)
+        if self.api.interrupt(f"{model} is being stopped on this node; ask again.", model):
+            await asyncio.sleep(DRAIN_POLL_S)
 
     # --- what feeds the core ---
 
@@ -202,9 +213,9 @@ class RunningNode:
         elif key in self.feed.state:
             self.feed.publish({}, (key,))
 
-    def _request_finished(self, record: Any) -> None:
-        self.requests.add(record)
-        self.meter.note(record)
+    def _request_finished(self, record: RequestRecord) -> None:
+        if self.on_request is not None:
+            self.on_request(record)
 
     def _handle(self) -> handle.NodeHandle:
         return handle.NodeHandle(
@@ -223,7 +234,7 @@ class RunningNode:
             loopback_only=self.options.loopback_only,
             host_names=host_names(self.options),
             cors_origins=self.options.cors_origins,
-            metrics=self.api.metrics_text,
+            metrics=self.api.metrics.render,
         )
 
 
