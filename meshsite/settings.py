@@ -22,6 +22,13 @@ MESH_LLM_EPHEMERAL_KEY = bool(env.str("MESH_LLM_EPHEMERAL_KEY", default=""))
 """Any value: an identity in memory and a private folder that goes with the process."""
 
 
+SEARCH_PATH = env.str("PATH", default="")
+"""Where programs are looked for, the engine among them."""
+
+ENVIRONMENT: dict[str, str] = dict(env.ENVIRON)
+"""The whole environment, for `models_registry.launch.engine_env` to make the engine's from."""
+
+
 def flag_default(flag: str) -> str | None:
     """Return the environment's value for a `runnode` flag such as ``--max-vram``, or None."""
     name = "MESH_LLM_" + flag.lstrip("-").replace("-", "_").upper()
@@ -44,13 +51,11 @@ ALLOWED_HOSTS = ["*"]
 """Hosts are checked by our own middleware on both ports (`nodes.runtime.web_guard`)."""
 
 INSTALLED_APPS = [
-    "daphne",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "channels",
     "nodes",
