@@ -5,7 +5,6 @@ takes 40 ms without a GPU (most of it loading the backends).
 """
 
 import re
-from pathlib import Path
 
 from models_registry.engine.probe import Engine, run_engine
 from nodes.mesh.resources import Device
@@ -44,5 +43,5 @@ def list_devices(engine: Engine) -> tuple[Device, ...]:
     """
     if engine.flags.list_devices is None:
         return ()
-    argv = [Path(engine.facts.server_path), engine.flags.list_devices]
+    argv = [engine.facts.server_path, engine.flags.list_devices]
     return parse_devices(run_engine(argv, timeout_s=LIST_TIMEOUT_S))

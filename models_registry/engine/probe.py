@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from models_registry.engine.faults import EngineBroken
 from models_registry.engine.flags import EngineFlags, is_server_help, parse_flags, parse_version
@@ -157,7 +158,7 @@ def _rpc_version(rpc: Path, flags: EngineFlags) -> str:
             [str(rpc), flags.rpc_port, str(port)],
             stdin=subprocess.DEVNULL,
             stdout=writer,
-            stderr=subprocess.DEVNULL,
+            stderr=writer,
             env=_quiet_env(os.environ),
         ) as process:
             try:
@@ -231,7 +232,9 @@ def _load(path: Path) -> Engine | None:
     """Return the kept answer, or None when there is none or it is unreadable: then we ask again."""
     try:
         kept = json.loads(path.read_text("utf-8"))
-        flags = {k: tuple(v) if isinstance(v, list) else v for k, v in kept["flags"].items()}
+        flags: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in kept["flags"].items()
+        }
         return Engine(EngineFacts(**kept["facts"]), EngineFlags(**flags))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
