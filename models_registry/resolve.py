@@ -107,7 +107,9 @@ def _on_disk(spec: str, found: Scan) -> ModelFacts | None:
     same = exact or [facts for facts in found.models if facts.name.casefold() == folded]
     if same:
         return same[0]
-    listed = [entry for entry in entries() if folded in (entry.name.casefold(), entry.stem.casefold())]
+    listed = [
+        entry for entry in entries() if folded in (entry.name.casefold(), entry.stem.casefold())
+    ]
     if listed:
         return _same_model(listed[0], found)
     begins = [facts for facts in found.models if facts.name.casefold().startswith(folded)]

@@ -44,7 +44,9 @@ class FakeHub:
         for server in self._servers:
             server.daemon_threads = True
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        self.url, self.storage_url = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+        self.url, self.storage_url = (
+            f"http://127.0.0.1:{server.server_port}" for server in self._servers
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,7 +56,11 @@ class FakeHub:
 
     def bytes_sent_from(self) -> list[str]:
         """Return the Range header of each transfer from the storage host; empty text: from the beginning."""
-        return [headers.get("range", "") for method, path, headers in self.requests if path.startswith("/store/")]
+        return [
+            headers.get("range", "")
+            for method, path, headers in self.requests
+            if path.startswith("/store/")
+        ]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -72,7 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         hub, path = self.state, unquote(urlsplit(self.path).path)
-        hub.requests.append((self.command, path, {key.lower(): value for key, value in self.headers.items()}))
+        hub.requests.append(
+            (self.command, path, {key.lower(): value for key, value in self.headers.items()})
+        )
         if hub.status is not None:
             return self._send(hub.status, b"{}")
         if path.startswith("/api/models/"):
@@ -82,11 +90,17 @@ class _Handler(BaseHTTPRequestHandler):
         return self._file(path.lstrip("/"))
 
     def _refused(self, repo: str) -> bool:
-        if repo in self.state.gated and "authorization" not in {key.lower() for key in self.headers}:
+        if repo in self.state.gated and "authorization" not in {
+            key.lower() for key in self.headers
+        }:
             self._send(401, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "gated"})
             return True
         if not any(path.startswith(repo + "/") for path in self.state.files):
-            self._send(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no such repository"})
+            self._send(
+                404,
+                b"{}",
+                {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no such repository"},
+            )
             return True
         return False
 
@@ -98,7 +112,14 @@ class _Handler(BaseHTTPRequestHandler):
             for path, content in self.state.files.items()
             if path.startswith(repo + "/")
         ]
-        body = {"id": repo, "modelId": repo, "sha": COMMIT, "private": False, "siblings": siblings, "tags": []}
+        body = {
+            "id": repo,
+            "modelId": repo,
+            "sha": COMMIT,
+            "private": False,
+            "siblings": siblings,
+            "tags": [],
+        }
         self._send(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _file(self, path: str) -> None:

@@ -39,19 +39,25 @@ def visible(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def test_a_model_lands_under_its_stem_with_progress_to_the_last_byte(hub: FakeHub, tmp_path: Path) -> None:
+def test_a_model_lands_under_its_stem_with_progress_to_the_last_byte(
+    hub: FakeHub, tmp_path: Path
+) -> None:
     seen: list[Progress] = []
     path = fetch(REPO, "Tiny-Q4_K_M.gguf", tmp_path, seen.append)
     assert path == tmp_path / "Tiny-Q4_K_M.gguf"
     assert path.read_bytes() == hub.files[f"{REPO}/Tiny-Q4_K_M.gguf"]
     assert read_facts(path).name == "Tiny-Q4_K_M"
     assert [seen[0].phase, seen[1].phase] == ["looking", "downloading"]
-    assert max(step.done_bytes for step in seen if step.phase == "downloading") == path.stat().st_size
+    assert (
+        max(step.done_bytes for step in seen if step.phase == "downloading") == path.stat().st_size
+    )
     assert {step.name for step in seen} == {"Tiny-Q4_K_M"}
     assert not (tmp_path / download.STAGING / "acme--Tiny-GGUF").exists()
 
 
-def test_a_cut_transfer_is_resumed_at_once_from_where_it_stopped(hub: FakeHub, tmp_path: Path) -> None:
+def test_a_cut_transfer_is_resumed_at_once_from_where_it_stopped(
+    hub: FakeHub, tmp_path: Path
+) -> None:
     hub.cut_after_bytes, hub.cuts_left = 4 * download.CHUNK_BYTES, 1
     path = fetch(REPO, "Tiny-Q4_K_M.gguf", tmp_path, ignore)
     assert path.read_bytes() == hub.files[f"{REPO}/Tiny-Q4_K_M.gguf"]
@@ -83,7 +89,9 @@ def test_an_interrupted_download_shows_no_model_and_the_next_one_goes_on(
 
 def test_a_lost_connection_keeps_what_came_and_says_so(hub: FakeHub, tmp_path: Path) -> None:
     hub.cut_after_bytes, hub.cuts_left = 0, 99
-    with pytest.raises(DownloadFailed, match="cannot be reached.*try again; what was downloaded so far is kept"):
+    with pytest.raises(
+        DownloadFailed, match="cannot be reached.*try again; what was downloaded so far is kept"
+    ):
         fetch(REPO, "Tiny-Q4_K_M.gguf", tmp_path, ignore)
     assert visible(tmp_path) == []
 
@@ -123,13 +131,17 @@ def test_too_little_disk_is_said_with_numbers_before_any_byte(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=100_000_000))
-    with pytest.raises(DownloadFailed, match=r"needs 0\.0 GB more on disk and .* has 0\.1 GB free: free 0\.4 GB"):
+    with pytest.raises(
+        DownloadFailed, match=r"needs 0\.0 GB more on disk and .* has 0\.1 GB free: free 0\.4 GB"
+    ):
         fetch(REPO, "Tiny-Q4_K_M.gguf", tmp_path, ignore)
     assert hub.bytes_sent_from() == []
 
 
 def test_a_wrong_file_name_lists_what_the_repository_has(hub: FakeHub, tmp_path: Path) -> None:
-    with pytest.raises(DownloadFailed, match=r"has no file Tiny-Q9\.gguf\. It has: Tiny-Q4_K_M\.gguf"):
+    with pytest.raises(
+        DownloadFailed, match=r"has no file Tiny-Q9\.gguf\. It has: Tiny-Q4_K_M\.gguf"
+    ):
         fetch(REPO, "Tiny-Q9.gguf", tmp_path, ignore)
 
 
@@ -140,7 +152,9 @@ def test_an_incomplete_set_on_the_hub_is_refused(hub: FakeHub, tmp_path: Path) -
 
 
 def test_an_absent_repository_is_said(hub: FakeHub, tmp_path: Path) -> None:
-    with pytest.raises(DownloadFailed, match="no repository acme/none on the hub, or it is private"):
+    with pytest.raises(
+        DownloadFailed, match="no repository acme/none on the hub, or it is private"
+    ):
         fetch("acme/none", "x.gguf", tmp_path, ignore)
 
 
@@ -160,14 +174,18 @@ def test_the_token_goes_to_the_hub_and_not_to_the_storage_host(
         assert ("authorization" in headers) != path.startswith("/store/")
 
 
-@pytest.mark.parametrize(("status", "sentence"), [(403, "refuses .* HF_TOKEN"), (429, "slow down"), (500, "HTTP 500")])
+@pytest.mark.parametrize(
+    ("status", "sentence"), [(403, "refuses .* HF_TOKEN"), (429, "slow down"), (500, "HTTP 500")]
+)
 def test_a_status_is_explained(hub: FakeHub, tmp_path: Path, status: int, sentence: str) -> None:
     hub.status = status
     with pytest.raises(DownloadFailed, match=sentence):
         fetch(REPO, "Tiny-Q4_K_M.gguf", tmp_path, ignore)
 
 
-def test_no_hub_at_all_is_said(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_hub_at_all_is_said(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for server in hub._servers:
         server.shutdown()
         server.server_close()
