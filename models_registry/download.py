@@ -29,6 +29,9 @@ REPORT_INTERVAL_S = 0.1
 """Unit: s between two reports of progress."""
 METADATA_TIMEOUT_S = 20.0
 HASH_CHUNK_BYTES = 8 * 1024 * 1024
+CHUNK_BYTES = 256 * 1024
+"""Unit: bytes that arrive between two writes. huggingface_hub's own 10 MiB would move the progress of a
+slow line every ten seconds, and lose as much at a cut."""
 FILES_MAX = 1100
 """Files of one model: parts and a projector. See `shards.SHARDS_MAX`."""
 
@@ -177,12 +180,13 @@ def _only_process(staging: Path, name: str) -> Iterator[None]:
 
 def _fetch_one(repo: str, one: HubFile, staging: Path, counter: "_Counter") -> Path:
     """Return the path of one whole, checked file in the staging folder."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils._headers import build_hf_headers
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
+    constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
     url = hf_hub_url(repo, one.path)
     headers = build_hf_headers()
     metadata = get_hf_file_metadata(url, headers=headers, timeout=METADATA_TIMEOUT_S)

@@ -22,16 +22,10 @@ _FILE_TYPES = {
 """`general.file_type` (llama.cpp's llama_ftype) by the name that people know."""
 
 _ENCODERS = frozenset(
-    (
-        "bert",
-        "nomic-bert",
-        "nomic-bert-moe",
-        "jina-bert-v2",
-        "jina-bert-v3",
-        "modern-bert",
-        "neo-bert",
-    )
-    + ("eurobert", "gemma-embedding", "t5encoder", "llama-embed")
+    {
+        *("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert"),
+        *("neo-bert", "eurobert", "gemma-embedding", "t5encoder", "llama-embed"),
+    }
 )
 """Architectures that only make embeddings."""
 

@@ -21,7 +21,7 @@ from models_registry.gguf_header import BadModelFile, read_facts
 from models_registry.hub_errors import DownloadFailed
 from models_registry.progress import OnProgress, Progress
 from models_registry.scan import Scan, scan
-from models_registry.shards import model_stem
+from models_registry.shards import family, model_stem
 from nodes.mesh.model_facts import ModelFacts
 
 __all__ = [
@@ -107,8 +107,11 @@ def _on_disk(spec: str, found: Scan) -> ModelFacts | None:
     same = exact or [facts for facts in found.models if facts.name.casefold() == folded]
     if same:
         return same[0]
-    if any(folded in (entry.name.casefold(), entry.stem.casefold()) for entry in entries()):
-        return None  # the catalogue knows this very name: it says which file is meant
+    listed = [
+        entry for entry in entries() if folded in (entry.name.casefold(), entry.stem.casefold())
+    ]
+    if listed:
+        return _same_model(listed[0], found)
     begins = [facts for facts in found.models if facts.name.casefold().startswith(folded)]
     if len(begins) > 1:
         names = tuple(str(facts.name) for facts in begins)
@@ -116,6 +119,13 @@ def _on_disk(spec: str, found: Scan) -> ModelFacts | None:
             spec, f"{spec!r} could be any of {', '.join(names)}: give more of the name", names
         )
     return begins[0] if begins else None
+
+
+def _same_model(entry: Entry, found: Scan) -> ModelFacts | None:
+    """Return a catalogue's model from disk: its own file, else the same model in another quantisation."""
+    own = [facts for facts in found.models if facts.name.casefold() == entry.stem.casefold()]
+    other = [facts for facts in found.models if family(facts.name) == family(entry.stem)]
+    return (own or other or [None])[0]
 
 
 def _from_hub(
@@ -149,7 +159,7 @@ def _make_models_dir(models_dir: Path) -> None:
         models_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DownloadFailed(
-            f"the models folder {models_dir} cannot be made ({error.strerror}): choose another with --models-dir"
+            f"the models folder {models_dir} cannot be made ({error.strerror}): choose another one"
         ) from None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 TEXT = Path(__file__).with_name("text.toml")
 
-TURNS_MAX = 6
+TURNS_MAX = 14
 UNKNOWN_SHARE = 0.3
 CONCEPT_SHARE = 0.3
 SYSTEM_SHARE = 0.45
@@ -114,7 +114,7 @@ class Writer:
         for _ in range(count):
             system = self._system() if self._random.random() < SYSTEM_SHARE else ""
             turns: list[Turn] = []
-            wanted = self._random.choice((1, 1, 2, 3, 4, TURNS_MAX))
+            wanted = self._random.choice((1, 1, 2, 3, 5, 8, TURNS_MAX))
             while len(turns) < wanted:
                 turns += self._turns()
             yield Dialogue(system, tuple(turns))

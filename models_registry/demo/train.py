@@ -32,7 +32,7 @@ from models_registry.demo.vocabulary import (
 )
 
 SEED = 7
-DIALOGUES = 16_000
+DIALOGUES = 12_000
 WORDS_MAX = 700
 THREADS = 2
 FIRST_BYTE = 3
@@ -50,8 +50,8 @@ class Shape:
     kv_heads: int = 2
     feed_forward: int = 352
     context: int = 2048
-    window: int = 320
-    batch: int = 10
+    window: int = 704
+    batch: int = 5
     learning_rate: float = 3e-3
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-5

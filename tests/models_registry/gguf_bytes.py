@@ -26,13 +26,20 @@ def value(item: object) -> bytes:
         case list():
             inner = [value(one) for one in item]
             kind = inner[0][:4] if inner else struct.pack("<I", U32)
-            return struct.pack("<I", ARRAY) + kind + struct.pack("<Q", len(item)) + b"".join(v[4:] for v in inner)
+            return (
+                struct.pack("<I", ARRAY)
+                + kind
+                + struct.pack("<Q", len(item))
+                + b"".join(v[4:] for v in inner)
+            )
     raise TypeError(item)
 
 
 def header(
     values: Mapping[str, object],
-    tensors: Sequence[tuple[str, tuple[int, ...], int, int]] = (("token_embd.weight", (32, 4), 0, 0),),
+    tensors: Sequence[tuple[str, tuple[int, ...], int, int]] = (
+        ("token_embd.weight", (32, 4), 0, 0),
+    ),
     *,
     version: int = 3,
     magic: bytes = b"GGUF",

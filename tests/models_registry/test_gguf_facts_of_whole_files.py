@@ -46,7 +46,9 @@ def test_every_kept_value_and_tensor_name_agrees_with_the_gguf_library(tiny_mode
         elif isinstance(found, tuple):
             assert list(found) == pytest.approx(expected)
         else:
-            assert found == pytest.approx(expected) if isinstance(found, float) else found == expected
+            assert (
+                found == pytest.approx(expected) if isinstance(found, float) else found == expected
+            )
     assert header.tensor_names == {tensor.name for tensor in oracle.tensors}
     assert header.needed_bytes == max(int(t.data_offset) + int(t.n_bytes) for t in oracle.tensors)
 
@@ -63,7 +65,9 @@ def test_tables_of_types_agree_with_the_gguf_library() -> None:
     }
 
 
-def test_equal_files_have_equal_fingerprints_and_others_do_not(tmp_path: Path, tiny_model: Path) -> None:
+def test_equal_files_have_equal_fingerprints_and_others_do_not(
+    tmp_path: Path, tiny_model: Path
+) -> None:
     same = read_facts(synthesize(tmp_path / "again.gguf", "tiny", name="tiny"))
     other = read_facts(synthesize(tmp_path / "other.gguf", "tiny", name="other"))
     assert same.fingerprint == read_facts(tiny_model).fingerprint
@@ -88,7 +92,9 @@ def test_reading_a_vocabulary_of_150000_tokens_is_fast(tmp_path: Path) -> None:
     began = time.process_time()
     facts = read_facts(path)
     assert facts.vocab_size == 150_000
-    assert time.process_time() - began < 0.5  # about 0.06 s of CPU here; the gguf library takes seconds
+    assert (
+        time.process_time() - began < 0.5
+    )  # about 0.06 s of CPU here; the gguf library takes seconds
 
 
 def test_reading_imports_neither_numpy_nor_gguf(tiny_model: Path) -> None:
