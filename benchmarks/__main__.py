@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         results.versions = describe_versions(ground.real_engine)
         _measure(plan, results, ground, groups)
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    command = " ".join(["python -m benchmarks", *(sys.argv[1:] if argv is None else argv)])
+    words = [word.rpartition("/")[2] for word in (sys.argv[1:] if argv is None else argv)]
+    command = " ".join(["python -m benchmarks", *words])
     text = table.render(results, when, command, groups)
     print(f"\n{text}\n")
     ok, short, unknown = table.tally(results, groups)

@@ -26,6 +26,8 @@ class Endpoint:
     model: str
     engine_port: int
     token_mark: str
+    key: str = ""
+    """Sent as a bearer token; empty: none."""
 
     def load(self, kind: str, body: dict[str, Any], **more: Any) -> LoadSpec:
         """Return the spec of a load on this endpoint; `body` gets model and messages."""
@@ -35,7 +37,7 @@ class Endpoint:
             **body,
         }
         mark = self.token_mark if body.get("stream") else ""
-        return LoadSpec(kind, self.port, body=full, token_mark=mark, **more)
+        return LoadSpec(kind, self.port, body=full, key=self.key, token_mark=mark, **more)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
-"""LiteLLM's proxy in an environment of its own: one worker, production mode, no database, no callbacks."""
+"""LiteLLM's proxy in an environment of its own: one worker, production mode, with its key, no database."""
 
 import json
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def start_litellm(ground: Ground, upstreams: dict[str, Endpoint]) -> Target:
     binary = ENVIRONMENT / "bin" / "litellm"
     if not binary.exists():
         _install()
-    port = free_port()
+    port, key = free_port(), f"sk-{secrets.token_hex(32)}"
     models = [
         {
             "model_name": kind,
@@ -44,7 +45,11 @@ def start_litellm(ground: Ground, upstreams: dict[str, Endpoint]) -> Target:
         encoding="utf-8",
     )
     argv = [str(binary), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    process = start([*argv, "--num_workers", "1"], ground.scratch / "litellm.log", _SETTINGS)
+    process = start(
+        [*argv, "--num_workers", "1"],
+        ground.scratch / "litellm.log",
+        _SETTINGS | {"LITELLM_MASTER_KEY": key},
+    )
     target = Target(LITELLM, _version(), processes=[process])
     try:
         wait_until_ok(process, port, "/health/liveliness", START_LIMIT_S)
@@ -52,7 +57,9 @@ def start_litellm(ground: Ground, upstreams: dict[str, Endpoint]) -> Target:
         target.close()
         raise
     for kind, upstream in upstreams.items():
-        target.endpoints[kind] = Endpoint(port, kind, upstream.engine_port, upstream.token_mark)
+        target.endpoints[kind] = Endpoint(
+            port, kind, upstream.engine_port, upstream.token_mark, key
+        )
         target.measured[kind] = process.pid
     return target
 

@@ -26,7 +26,8 @@ def requests_per_s(endpoint: Endpoint, tokens: int, length_s: float, scratch: Pa
     script.write_text(
         'wrk.method = "POST"\n'
         f"wrk.body = [==[{json.dumps(body)}]==]\n"
-        'wrk.headers["Content-Type"] = "application/json"\n',
+        'wrk.headers["Content-Type"] = "application/json"\n'
+        + (f'wrk.headers["Authorization"] = "Bearer {endpoint.key}"\n' if endpoint.key else ""),
         encoding="utf-8",
     )
     url = f"http://127.0.0.1:{endpoint.port}/v1/chat/completions"
