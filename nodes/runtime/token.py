@@ -35,7 +35,8 @@ CHECKSUM_BYTES = 4
 MAX_TOKEN_CHARS = 4096
 """Well above any token of ours (16 addresses of 253 characters would not fit: names must be short)."""
 MAX_BODY_BYTES = 1024
-MAX_USES = 0xFFFF
+MAX_USES = 200
+"""The ledger remembers each node of a counted token; beyond this a token is better unlimited."""
 _CLIENTS_ONLY = 1
 _FIXED = struct.Struct(f">HBH32s16s{TOKEN_ID_BYTES}sIH{SECRET_BYTES}s")
 """body length, flags, epoch, issuer, mesh id, token id, expiry, uses, secret."""

@@ -31,9 +31,10 @@ LEDGER_FILE = "tokens"
 START_UP_LIFETIME_S = 7 * 86_400
 START_UP_REMAINING_S = 86_400
 """A start-up token with less left than this is replaced at the next start."""
-MAX_RECORDS = 256
-MAX_NODES_PER_RECORD = 1024
-"""Nodes remembered by id for one token; later ones of an unlimited token are only counted."""
+MAX_RECORDS = 64
+MAX_NODES_PER_RECORD = MAX_USES
+"""Nodes remembered by id for one token; later ones of an unlimited token are let in unlisted.
+With `MAX_RECORDS` this keeps the file under `private_file.MAX_PRIVATE_BYTES`."""
 CLOCK_SKEW_S = 300
 """A token may be this much past its end by our clock: the issuer's clock set the time."""
 _WHAT = "the list of invite tokens"
