@@ -26,6 +26,7 @@ def console() -> AsgiApp:
     """Return pages, small API, admin and websockets; Django must be set up."""
     from channels.routing import ProtocolTypeRouter
     from django.core.asgi import get_asgi_application
+
     from nodes.routing import websocket_application
 
     made: AsgiApp = ProtocolTypeRouter(

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from nodes.runtime.resources import ResourceSampler
-
 from meshsite import settings
 from meshsite.options import Options
 from models_registry.progress import OnProgress, Progress
@@ -23,6 +21,7 @@ from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.resources import Device
 from nodes.runtime.daemon_thread import in_daemon_thread
 from nodes.runtime.home import Home
+from nodes.runtime.resources import ResourceSampler
 
 if TYPE_CHECKING:
     from models_registry.engine.probe import Engine
@@ -88,13 +87,19 @@ async def find_engine(options: Options, home: Home) -> EngineInUse | str:
         return str(fault)
 
 
-async def resolve_models(options: Options, post: Post) -> None:
-    """Resolve every wished model in the order of asking; each ends as wanted or refused."""
+async def resolve_models(options: Options, post: Post) -> str | None:
+    """Resolve every wished model in the order of asking; each ends as wanted or refused.
+
+    Returns None when there is anything to serve, else why there is not.
+    """
     from models_registry.demo import demo_path
 
     specs = options.models or (str(demo_path()),)
+    refusals = []
     for number, spec in enumerate(specs):
-        await resolve_model(options, spec, post, first=number == 0)
+        if refused := await resolve_model(options, spec, post, first=number == 0):
+            refusals.append(refused)
+    return " ".join(refusals) if len(refusals) == len(specs) else None
 
 
 async def resolve_model(options: Options, spec: str, post: Post, *, first: bool = True) -> str:

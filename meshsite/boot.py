@@ -12,20 +12,21 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from proxy.front import ApiServer
-
 from meshsite import django_side, greeting, node_logging, ports, settings
 from meshsite.compose import Endpoints, RunningNode
 from meshsite.console_server import ConsoleServer, install_reactor
-from meshsite.invitation import open_identity, remembered_port
+from meshsite.invitation import open_identity
 from meshsite.options import Options, OptionsError, parse
 from meshsite.version import VERSION
 from models_registry import children
+from nodes.runtime import bind_port
 from nodes.runtime.home import Home, HomeError, enter
 from nodes.runtime.identity import IdentityError
 from nodes.runtime.mesh_key import MeshKeyError
 from nodes.runtime.token_errors import TokenError
+from nodes.runtime.token_ledger import TokenLedgerError
 from nodes.runtime.web_guard import is_loopback
+from proxy.front import ApiServer
 
 log = logging.getLogger("mesh.node")
 
@@ -39,12 +40,19 @@ API_STOP_GRACE_S = 1.0
 
 CONSOLE_STOP_GRACE_S = 1.0
 
-STOP_MAX_S = 45.0
-"""An orderly stop that takes longer than this (30 s for streams, the rest for engines) is cut off."""
+STOP_MARGIN_S = 15.0
+"""What an orderly stop may take beyond the streams' grace before it is cut off."""
 
 
-class CannotStart(Exception):
-    """The node cannot start; the text is one sentence with what to do."""
+CANNOT_START = (
+    ports.PortError,
+    bind_port.BindPortError,
+    IdentityError,
+    MeshKeyError,
+    TokenError,
+    TokenLedgerError,
+)
+"""What may go wrong before the node runs; each text is one sentence with what to do."""
 
 
 def main(argv: Sequence[str], prog: str = "mesh-llm") -> int:
@@ -62,7 +70,7 @@ def main(argv: Sequence[str], prog: str = "mesh-llm") -> int:
         for line in children.reap(home.run):
             log.warning("%s", line)
         return _run(options, home)
-    except (CannotStart, ports.PortError, IdentityError, MeshKeyError, TokenError) as error:
+    except CANNOT_START as error:
         return _say(error, EXIT_CANNOT_START)
     finally:
         home.close()
@@ -114,7 +122,7 @@ class _Boot:
         self._interrupts = 0
 
     async def run(self) -> int:
-        quic_port = remembered_port(self._home.path)
+        quic_port = remembered_quic_port(self._home)
         node = RunningNode(
             self._options,
             self._home,
@@ -125,6 +133,7 @@ class _Boot:
         try:
             await server.start()
             node.start()
+            node.on_fatal = lambda text: self._cannot_go_on(node, text)
             self._handle_signals(node)
             self._write_running(node)
             await self._open_console(node)
@@ -149,7 +158,9 @@ class _Boot:
         self._interrupts += 1
         if self._interrupts == 1:
             node.request_stop(f"Stopping ({name}): open answers may finish; again to stop at once.")
-            asyncio.get_running_loop().call_later(STOP_MAX_S, self._give_up, node)
+            asyncio.get_running_loop().call_later(
+                self._options.stop_grace_s + STOP_MARGIN_S, self._give_up, node
+            )
         else:
             self._give_up(node)
 
@@ -184,8 +195,11 @@ class _Boot:
     async def _keep_records(self, node: RunningNode) -> None:
         refused = await django_side.keep_records(node)
         if refused:
-            sys.stderr.write(f"mesh-llm: {refused}\n")
-            self._exit_with(node, EXIT_CANNOT_START)
+            self._cannot_go_on(node, refused)
+
+    def _cannot_go_on(self, node: RunningNode, text: str) -> None:
+        sys.stderr.write(f"mesh-llm: {text}\n")
+        self._exit_with(node, EXIT_CANNOT_START)
 
     def _greet(self, node: RunningNode) -> None:
         ends = node.endpoints
@@ -227,3 +241,10 @@ def _endpoints(
         console_url=f"http://{shown}:{console_port}" if console_port else None,
         quic_port=quic_port,
     )
+
+
+def remembered_quic_port(home: Home) -> int:
+    """Return the UDP port that invite tokens name: random at the first start, the same ever after."""
+    bound = bind_port.bind(None if home.ephemeral else home.path)
+    bound.sock.close()
+    return bound.port

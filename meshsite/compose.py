@@ -13,11 +13,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from nodes.runtime.resources import ResourceSampler
-from proxy.asgi import ApiApp
-from proxy.config import ApiConfig
-from proxy.records import RequestRecord
-
 from meshsite import background
 from meshsite.control import ControlApp
 from meshsite.operator_door import OperatorDoor
@@ -36,6 +31,10 @@ from nodes.runtime import handle
 from nodes.runtime.driver import Driver
 from nodes.runtime.feed import Feed
 from nodes.runtime.home import Home
+from nodes.runtime.resources import ResourceSampler
+from proxy.asgi import ApiApp
+from proxy.config import ApiConfig
+from proxy.records import RequestRecord
 
 log = logging.getLogger("mesh.node")
 
@@ -79,6 +78,8 @@ class RunningNode:
         self.feed = Feed()
         self.on_request: Callable[[RequestRecord], None] | None = None
         """Told of every finished request; set by whoever keeps usage."""
+        self.on_fatal: Callable[[str], None] = log.error
+        """Told why the node cannot do what it was started for; set by the boot, which then ends it."""
         self._identity = identity
         self._engine: background.EngineInUse | None = None
         self._supervisor: Supervisor | None = None
@@ -103,7 +104,7 @@ class RunningNode:
         handle.install(self.handle)
         self.spawn(self.driver.run())
         self.spawn(self._find_engine())
-        self.spawn(background.resolve_models(self.options, self.driver.post))
+        self.spawn(self._resolve_models())
         sampler = ResourceSampler(
             lambda: self._engine.devices if self._engine else (), self.options.max_vram_bytes
         )
@@ -179,6 +180,7 @@ class RunningNode:
         found = await background.find_engine(self.options, self.home)
         if isinstance(found, str):
             self.driver.post(ev.EngineUnavailable(found))
+            self.on_fatal(found)
             return
         self._engine = found
         self._supervisor = Supervisor(
@@ -188,6 +190,11 @@ class RunningNode:
             report=self.driver.post,
         )
         self.driver.post(ev.EngineFound(found.engine.facts))
+
+    async def _resolve_models(self) -> None:
+        refused = await background.resolve_models(self.options, self.driver.post)
+        if refused is not None:
+            self.on_fatal(refused)
 
     async def _load(self, name: str) -> str:
         return await background.resolve_model(self.options, name, self.driver.post)
@@ -262,6 +269,7 @@ def _serving_options(options: Options) -> ServingOptions:
         draft_max=options.draft_max,
         rpc_self=options.rpc_self,
         device=options.device,
+        stop_grace_s=options.stop_grace_s,
     )
 
 

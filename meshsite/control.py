@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from nodes.runtime.handle import AsgiApp, NodeHandle, OperatorResult
+from nodes.runtime.handle import NodeHandle, OperatorResult
+from proxy.asgi import ApiApp
 
 PREFIX = "/mesh/"
 BODY_MAX_BYTES = 16 * 1024
@@ -22,7 +23,7 @@ Send = Callable[[Any], Awaitable[None]]
 class ControlApp:
     """An ASGI application in front of the API's."""
 
-    def __init__(self, api: AsgiApp, handle: NodeHandle) -> None:
+    def __init__(self, api: ApiApp, handle: NodeHandle) -> None:
         self._api = api
         self._handle = handle
 
@@ -40,6 +41,14 @@ class ControlApp:
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def refuse_new(self) -> None:
+        """Wind up: the API's own."""
+        self._api.refuse_new()
+
+    def interrupt(self, reason: str) -> int:
+        """Wind up: the API's own."""
+        return self._api.interrupt(reason)
 
     async def _answer(self, scope: Any, receive: Receive) -> tuple[int, dict[str, Any]]:
         if not _is_ours(scope, self._handle.home_secret):

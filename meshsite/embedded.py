@@ -4,9 +4,9 @@ import asyncio
 import logging
 
 from meshsite import django_side, node_logging, settings
-from meshsite.boot import STOP_MAX_S
+from meshsite.boot import STOP_MARGIN_S, remembered_quic_port
 from meshsite.compose import Endpoints, RunningNode
-from meshsite.invitation import open_identity, remembered_port
+from meshsite.invitation import open_identity
 from meshsite.options import parse
 from models_registry import children
 from nodes.runtime.handle import AsgiApp
@@ -36,7 +36,7 @@ class EmbeddedNode:
         node_logging.configure(home.logs, as_json=options.log_json)
         for line in children.reap(home.run):
             log.warning("%s", line)
-        quic_port = remembered_port(home.path)
+        quic_port = remembered_quic_port(home)
         url = f"http://localhost:{options.port}"
         ends = Endpoints(options.port, options.port, url, url, quic_port)
         django_side.set_up(home)
@@ -49,6 +49,8 @@ class EmbeddedNode:
     async def stop(self) -> None:
         """Drain, end the engines, give the folder back."""
         self._node.request_stop("Stopping: the server shuts down.")
-        await asyncio.wait([self._node.exited], timeout=STOP_MAX_S)
+        await asyncio.wait(
+            [self._node.exited], timeout=self._node.options.stop_grace_s + STOP_MARGIN_S
+        )
         await self._node.close()
         self._home.close()

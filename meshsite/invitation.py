@@ -2,7 +2,6 @@
 
 import ipaddress
 import socket
-from pathlib import Path
 
 import psutil
 
@@ -49,20 +48,3 @@ def _usable(host: str) -> bool:
     except ValueError:
         return False  # a scoped fe80::...%eth0: of no use on another machine
     return not (address.is_loopback or address.is_link_local or address.is_unspecified)
-
-
-def remembered_port(home: Path) -> int:
-    """Return the UDP port for the mesh: random at the first start, then the same, as tokens name it."""
-    file = home / "quic-port"
-    try:
-        return int(file.read_text("ascii"))
-    except (OSError, ValueError):
-        port = _free_udp_port()
-        file.write_text(f"{port}\n", "ascii")
-        return port
-
-
-def _free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])

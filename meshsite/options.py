@@ -11,6 +11,7 @@ from pathlib import Path
 
 from meshsite import settings as site
 from meshsite.version import VERSION
+from nodes.mesh.reconcile import STOP_GRACE_S
 from nodes.runtime.web_guard import is_loopback
 
 API_PORT = 9337
@@ -49,6 +50,7 @@ class Options:
     device: str | None = None
     bin_dir: Path | None = None
     rpc_self: bool = False
+    stop_grace_s: float = STOP_GRACE_S
 
     @property
     def loopback_only(self) -> bool:
@@ -120,6 +122,13 @@ def _add_access_flags(group: argparse._ArgumentGroup) -> None:
         "--allow-host", action="append", default=[], metavar="NAME", help="further Host name"
     )
     group.add_argument("--name", default="", help="display name of this node (default: host name)")
+    group.add_argument(
+        "--stop-grace",
+        type=_seconds,
+        default=STOP_GRACE_S,
+        metavar="S",
+        help="seconds that open answers get when the node stops or drops a model (default 30)",
+    )
     group.add_argument("--log-format", choices=["text", "json"], default="text")
 
 
@@ -193,6 +202,7 @@ def _checked(found: argparse.Namespace) -> Options:
         device=found.device,
         bin_dir=found.bin_dir.expanduser() if found.bin_dir else None,
         rpc_self=found.rpc_self,
+        stop_grace_s=found.stop_grace,
     )
     if not options.loopback_only and options.api_key is None and not options.insecure_open:
         raise OptionsError(
@@ -230,6 +240,16 @@ def _port(text: str) -> int:
     if not 1 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port (1 to 65535)")
     return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        duration = float(text)
+    except ValueError:
+        duration = -1.0
+    if not 0 <= duration <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not a time of 0 to 3600 seconds")
+    return duration
 
 
 def _gigabytes(text: str) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from nodes.mesh import fit
 from nodes.mesh.model_facts import ModelFacts
+from nodes.mesh.reconcile import STOP_GRACE_S
 
 PARALLEL_AUTO = (4, 2, 1)
 """Slots tried in this order when the operator gave none. Four is llama-server's own default; more
@@ -31,7 +32,8 @@ class ServingOptions:
     rpc_self: bool = False
     device: str | None = None
     tensor_split: tuple[float, ...] | None = None
-    force_split: bool = False
+    stop_grace_s: float = STOP_GRACE_S
+    """What open streams get when a model is dropped or the node stops."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from nodes.mesh.effects import Effect, LeaveAndExit, RecordEvent, StartServer, S
 from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.placement import NotPlaced, Placed, ServingOptions, Wanted, place
 from nodes.mesh.plans import EngineFacts, ServerPlan
-from nodes.mesh.reconcile import RESTARTS_MAX, STOP_GRACE_S, Run, RunState, Slot
+from nodes.mesh.reconcile import RESTARTS_MAX, Run, RunState, Slot
 from nodes.mesh.resources import Resources
 
 
@@ -170,7 +170,7 @@ class Serving:
         slot = self.slots.get(name)
         if slot is None or slot.run is None or slot.run.state is RunState.STOPPING:
             return
-        grace_s = STOP_GRACE_S if slot.run.state is RunState.READY else 0.0
+        grace_s = self.options.stop_grace_s if slot.run.state is RunState.READY else 0.0
         slot.run.state = RunState.STOPPING
         yield StopServer(slot.run.plan.run_id, grace_s)
 
