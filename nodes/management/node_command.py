@@ -15,7 +15,7 @@ EXIT_FAILED = 1
 class NodeCommand(BaseCommand):
     """A management command that asks the running node."""
 
-    requires_system_checks: list[str] = []
+    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the flag that names another node than this home's."""

@@ -9,7 +9,7 @@ class Command(BaseCommand):
     """Run a node. The flags are those of `mesh-llm` (`meshsite.options`)."""
 
     help = "Run a mesh-llm node (the same as `mesh-llm`)."
-    requires_system_checks: list[str] = []
+    requires_system_checks = ()
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Hand the arguments on as they are: they are not Django's."""
