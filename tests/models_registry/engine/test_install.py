@@ -172,6 +172,22 @@ def test_mirror_that_does_not_answer_names_the_next_step(tmp_path: Path) -> None
         debian.download(tmp_path, "http://127.0.0.1:9/debian", ["x"], quiet)
 
 
+def test_gpu_package_that_cannot_be_had_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def download(work: Path, mirror: str, packages: list[str], progress: Progress) -> list[Path]:
+        asked.append(packages)
+        if "libggml0-backend-vulkan" in packages:
+            raise InstallFailed("no such package")
+        return [tmp_path]
+
+    monkeypatch.setattr(debian, "download", download)
+    assert debian._download_with(tmp_path, "m", ["libggml0-backend-vulkan"], quiet) == [tmp_path]
+    assert asked[-1] == list(debian.PACKAGES)
+
+
 def test_mirror_without_debian_s_signature_is_refused(tmp_path: Path) -> None:
     dist = tmp_path / "mirror" / "dists" / "sid"
     (dist / "main" / "binary-amd64").mkdir(parents=True)
