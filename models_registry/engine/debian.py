@@ -74,7 +74,7 @@ def build(work: Path, into: Path, final: Path, progress: Progress) -> list[str]:
 
 
 def _download_with(work: Path, mirror: str, extra: list[str], progress: Progress) -> list[Path]:
-    """Download with the GPU's packages, or without them where that fails: a CPU engine is better than none."""
+    """Download with the GPU's packages, or without them where that fails: CPU only beats none."""
     if extra:
         try:
             return download(work, mirror, [*PACKAGES, *extra], progress)
