@@ -64,13 +64,23 @@ def build(work: Path, into: Path, final: Path, progress: Progress) -> list[str]:
             "apt's sources name no Debian mirror (with component main). Add one to "
             "/etc/apt/sources.list, or run `mesh-llm engine install --method source`."
         )
-    packages = [*PACKAGES, *(f"libggml0-backend-{b}" for b in gpu.backends(gpu.seen()))]
-    debs = download(work, mirrors[0], packages, progress)
+    extra = [f"libggml0-backend-{backend}" for backend in gpu.backends(gpu.seen())]
+    debs = _download_with(work, mirrors[0], extra, progress)
     progress("unpacking", None)
     root = unpack(work, debs)
     progress("fitting the parts together", None)
     loader = elf.assemble(root, into, final)
     return [str(into / loader)]
+
+
+def _download_with(work: Path, mirror: str, extra: list[str], progress: Progress) -> list[Path]:
+    """Download with the GPU's packages, or without them where that fails: CPU only beats none."""
+    if extra:
+        try:
+            return download(work, mirror, [*PACKAGES, *extra], progress)
+        except InstallFailed as fault:
+            progress(f"leaving out the GPU's {' '.join(extra)} ({fault})", None)
+    return download(work, mirror, list(PACKAGES), progress)
 
 
 def find_mirrors() -> tuple[str, ...]:
@@ -162,7 +172,7 @@ def _configure(work: Path, mirror: str) -> Path:
     and default release do not.
     """
     for folder in ("lists/partial", "cache/archives/partial", "state"):
-        (work / folder).mkdir(parents=True)
+        (work / folder).mkdir(parents=True, exist_ok=True)
     stub = (
         "Package: {}\nStatus: install ok installed\nVersion: 9999\nArchitecture: amd64\n"
         "Multi-Arch: foreign\nMaintainer: none\nDescription: not needed by the engine\n\n"

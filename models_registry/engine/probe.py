@@ -30,6 +30,8 @@ PROBE_TIMEOUT_S = 20.0
 RPC_BANNER_TIMEOUT_S = 5.0
 CACHE_FORMAT = 1
 """Part of the key: raise it when `EngineFlags` or the parser changes."""
+KEPT_MAX = 4
+"""Answers kept in one folder; the oldest go. A node uses one engine, its tests a few."""
 RPC_NAMES = ("ggml-rpc-server", "rpc-server")
 _RPC_BANNER = re.compile(r"RPC server v([\d.]+)")
 _MISSING_LIBRARY = re.compile(r"(?:loading shared libraries|Library not loaded): *([^\s:]+)")
@@ -249,3 +251,6 @@ def _store(path: Path, engine: Engine) -> None:
         ) as new:
             json.dump(asdict(engine), new)
         Path(new.name).replace(path)
+        kept = sorted(path.parent.glob("engine-*.json"), key=lambda p: p.stat().st_mtime)
+        for stale in kept[:-KEPT_MAX]:
+            stale.unlink(missing_ok=True)

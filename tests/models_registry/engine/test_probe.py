@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models_registry.engine.faults import EngineBroken
-from models_registry.engine.probe import probe
+from models_registry.engine.probe import KEPT_MAX, probe
 from tests.models_registry.engine.conftest import fake_engine, write_script
 
 
@@ -24,6 +24,13 @@ def test_replaced_binary_is_asked_again(tmp_path: Path) -> None:
     probe(fake_engine(tmp_path / "e"), "home", tmp_path / "cache")
     server = fake_engine(tmp_path / "e", version="0.8.1 (build 12000)")
     assert probe(server, "home", tmp_path / "cache").facts.version == "0.8.1"
+
+
+def test_answers_of_replaced_binaries_do_not_pile_up(tmp_path: Path) -> None:
+    for number in range(KEPT_MAX + 3):
+        server = fake_engine(tmp_path / "e", version=f"0.{'1' * (number + 1)}.0")
+        probe(server, "home", tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == KEPT_MAX
 
 
 def test_damaged_cache_is_asked_again(tmp_path: Path) -> None:
