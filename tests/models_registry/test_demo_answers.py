@@ -104,7 +104,7 @@ PARTS = (
 
 def test_a_long_conversation_stays_sensible(url: str) -> None:
     answers = ask(
-        url, "Hi", "What is a mesh?", "Tell me more", "How do I add a machine?", "What is the capital of Spain?",
+        PARTS,
         "thanks", "What is a layer?", "What happens when a machine dies?", temperature=0,
     )  # fmt: skip
     for answer, part in zip(

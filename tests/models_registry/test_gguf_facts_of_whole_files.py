@@ -11,7 +11,8 @@ import pytest
 from models_registry.demo.synthesize import synthesize
 from models_registry.gguf_facts import _FILE_TYPES
 from models_registry.gguf_header import read_facts
-from models_registry.gguf_parse import TENSOR_BLOCKS, Counted, parse
+from models_registry.gguf_parse import Counted, parse
+from models_registry.gguf_types import TENSOR_BLOCKS
 from nodes.mesh.model_facts import Capability
 
 

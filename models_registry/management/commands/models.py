@@ -107,9 +107,8 @@ def print_table(listing: Listing) -> None:
     for title, rows in _sections(listing):
         table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
         for column in _HEAD:
-            table.add_column(
-                column, justify="right" if column in ("size", "trained for") else "left"
-            )
+            number = column in ("size", "trained for")
+            table.add_column(column, justify="right" if number else "left", no_wrap=column != "can")
         for row in rows:
             style = "" if row.fits else "dim"
             table.add_row(*(Text(cell, style=style) for cell in _cells(row)))
