@@ -90,35 +90,19 @@ def test_a_system_prompt_does_not_confuse_it(url: str) -> None:
     assert "share their memory" in ask(url, "What is a mesh?", system=system, temperature=0)[0]
 
 
-PARTS = (
-    "Hello",
-    "share their memory",
-    "API",
-    "--join TOKEN",
-    "only know about",
-    "welcome",
-    "one step",
-    "seconds",
-)
+CONVERSATION = [
+    ("Hi", "Hello"),
+    ("What is a mesh?", "share their memory"),
+    ("Tell me more", "API"),
+    ("How do I add a machine?", "--join TOKEN"),
+    ("What is the capital of Spain?", "only know about meshes"),
+    ("thanks", "welcome"),
+    ("What is a layer?", "one step"),
+    ("What happens when a machine dies?", "within seconds"),
+]
 
 
 def test_a_long_conversation_stays_sensible(url: str) -> None:
-    answers = ask(
-        PARTS,
-        "thanks", "What is a layer?", "What happens when a machine dies?", temperature=0,
-    )  # fmt: skip
-    for answer, part in zip(
-        answers,
-        [
-            "Hello",
-            "share their memory",
-            "API",
-            "--join TOKEN",
-            "only know about meshes",
-            "welcome",
-            "one step",
-            "seconds",
-        ],
-        strict=True,
-    ):
+    answers = ask(url, *(question for question, _ in CONVERSATION), temperature=0)
+    for answer, (_, part) in zip(answers, CONVERSATION, strict=True):
         assert part in answer
