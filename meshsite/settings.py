@@ -36,6 +36,13 @@ def flag_default(flag: str) -> str | None:
     return value
 
 
+MESH_LLM_MODELS_DIR = Path(flag_default("--models-dir") or "~/.models").expanduser()
+"""Where GGUF files are looked for, unless `--models-dir` says otherwise."""
+
+MESH_LLM_MAX_VRAM_GB = flag_default("--max-vram")
+"""Decimal GB as given, or None: what `mesh-llm models` takes for the memory offered at most."""
+
+
 def _home_secret() -> str:
     """Return the home's secret, or one for this process alone while there is no home yet."""
     path = MESH_LLM_HOME / "run" / "secret"

@@ -42,15 +42,12 @@ def explain(repo: str, file: str) -> Iterator[None]:
         raise DownloadFailed(_status_sentence(repo, file, error.response.status_code)) from None
     except httpx2.HTTPError as error:
         raise DownloadFailed(
-            f"the hub cannot be reached for {repo}/{file} ({type(error).__name__}): check the network and try"
-            " again;"
-            " what was downloaded so far is kept"
+            f"the hub cannot be reached for {repo}/{file} ({type(error).__name__}): check the network and"
+            " try again; what was downloaded so far is kept"
         ) from None
     except OSError as error:
-        raise DownloadFailed(
-            f"{file} could not be fetched or written ({error.strerror or error}): try again;"
-            " what was downloaded so far is kept"
-        ) from None
+        why = error.strerror or str(error)
+        raise DownloadFailed(f"{file} could not be fetched or written ({why}): try again") from None
 
 
 def _status_sentence(repo: str, file: str, status: int) -> str:

@@ -87,7 +87,7 @@ def _as_path(spec: str) -> Path | None:
     if path.is_file():
         return path
     looks_like_path = spec.startswith(("/", "./", "../", "~"))
-    if looks_like_path or path.is_dir():
+    if looks_like_path or ("/" in spec and path.is_dir()):
         return path  # read_facts says what is wrong with it
     return None
 
@@ -125,7 +125,7 @@ def _same_model(entry: Entry, found: Scan) -> ModelFacts | None:
     """Return a catalogue's model from disk: its own file, else the same model in another quantisation."""
     own = [facts for facts in found.models if facts.name.casefold() == entry.stem.casefold()]
     other = [facts for facts in found.models if family(facts.name) == family(entry.stem)]
-    return (own or other or [None])[0]
+    return next(iter(own or other), None)
 
 
 def _from_hub(

@@ -90,7 +90,7 @@ def test_an_interrupted_download_shows_no_model_and_the_next_one_goes_on(
 def test_a_lost_connection_keeps_what_came_and_says_so(hub: FakeHub, tmp_path: Path) -> None:
     hub.cut_after_bytes, hub.cuts_left = 0, 99
     with pytest.raises(
-        DownloadFailed, match="cannot be reached.*try again; what was downloaded so far is kept"
+        DownloadFailed, match=r"cannot be reached.*try again; what was downloaded so far is kept"
     ):
         fetch(REPO, "Tiny-Q4_K_M.gguf", tmp_path, ignore)
     assert visible(tmp_path) == []
@@ -130,7 +130,7 @@ def test_too_little_disk_is_said_with_numbers_before_any_byte(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=100_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000_000))
     with pytest.raises(
         DownloadFailed, match=r"needs 0\.0 GB more on disk and .* has 0\.1 GB free: free 0\.4 GB"
     ):
@@ -153,14 +153,14 @@ def test_an_incomplete_set_on_the_hub_is_refused(hub: FakeHub, tmp_path: Path) -
 
 def test_an_absent_repository_is_said(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.raises(
-        DownloadFailed, match="no repository acme/none on the hub, or it is private"
+        DownloadFailed, match=r"no repository acme/none on the hub, or it is private"
     ):
         fetch("acme/none", "x.gguf", tmp_path, ignore)
 
 
 def test_a_gated_repository_names_the_token(hub: FakeHub, tmp_path: Path) -> None:
     hub.gated.add(REPO)
-    with pytest.raises(DownloadFailed, match="is gated: accept its licence .* HF_TOKEN"):
+    with pytest.raises(DownloadFailed, match=r"is gated: accept its licence .* HF_TOKEN"):
         fetch(REPO, "Tiny-Q4_K_M.gguf", tmp_path, ignore)
 
 
@@ -189,13 +189,13 @@ def test_no_hub_at_all_is_said(
     for server in hub._servers:
         server.shutdown()
         server.server_close()
-    with pytest.raises(DownloadFailed, match="cannot be reached"):
+    with pytest.raises(DownloadFailed, match=r"cannot be reached"):
         fetch(REPO, "Tiny-Q4_K_M.gguf", tmp_path, ignore)
 
 
 def test_a_folder_that_cannot_be_written_is_said(hub: FakeHub, tmp_path: Path) -> None:
     (tmp_path / download.STAGING).write_text("in the way")
-    with pytest.raises(DownloadFailed, match="cannot be written .* --models-dir"):
+    with pytest.raises(DownloadFailed, match=r"cannot be written .* --models-dir"):
         fetch(REPO, "Tiny-Q4_K_M.gguf", tmp_path, ignore)
 
 

@@ -24,9 +24,10 @@ GB = 1_000_000_000
 def facts(**changes: object) -> ModelFacts:
     """Return the facts of a 3B model (Qwen2.5-3B at Q4_K_M), changed."""
     base = ModelFacts(
-        name=ModelName("m"), path="/m.gguf", shards=("/m.gguf",), size_bytes=1_930_000_000, architecture="qwen2",
-        quantisation="Q4_K_M", parameters=3_090_000_000, layers=36, context_train=32_768, embedding_length=2048,
-        vocab_size=151_936, kv_bytes_per_token=36_864, capabilities=frozenset(), chat_template=True,
+        name=ModelName("m"), path="/m.gguf", shards=("/m.gguf",), size_bytes=1_930_000_000,
+        architecture="qwen2", quantisation="Q4_K_M", parameters=3_090_000_000, layers=36,
+        context_train=32_768, embedding_length=2048, vocab_size=151_936, kv_bytes_per_token=36_864,
+        capabilities=frozenset(), chat_template=True,
     )  # fmt: skip
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 

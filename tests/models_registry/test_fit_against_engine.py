@@ -1,10 +1,6 @@
 """The fit's figures against those that the real llama-server prints when it loads a model."""
 
-import os
 import re
-import socket
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -12,48 +8,17 @@ import pytest
 from models_registry.demo.synthesize import synthesize
 from models_registry.gguf_header import read_facts
 from nodes.mesh.fit import ENGINE_BASE_BYTES, memory_needed
+from tests.models_registry.engine_process import served
 
 MIB = 1024 * 1024
 _BUFFER = re.compile(r"(KV|compute|model|output) buffer size = +([0-9.]+) MiB")
 
 
-def server_binary() -> Path:
-    """Return the engine's server; fails with what to do when there is none (never skips)."""
-    root = Path(__file__).resolve().parents[2]
-    folder = Path(os.environ.get("MESH_LLM_TEST_ENGINE") or root / ".cache" / "engine")
-    binary = folder / "llama-server"
-    if not binary.exists():
-        pytest.fail(f"no engine at {binary}: run `make setup`, or set MESH_LLM_TEST_ENGINE")
-    return binary
-
-
 def reported(model: Path, context: int, parallel: int) -> dict[str, float]:
     """Return the MiB of each kind of buffer, as the engine reports them once it is loaded."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    argv = [
-        str(server_binary()),
-        "-m",
-        str(model),
-        "-c",
-        str(context * parallel),
-        "-np",
-        str(parallel),
-    ]
-    argv += ["--port", str(port), "-t", "1", "-v"]
     log = model.with_suffix(f".{context}.{parallel}.log")
-    with (
-        log.open("wb") as out,
-        subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT) as process,
-    ):
-        try:
-            deadline = time.monotonic() + 60
-            while "listening on" not in log.read_text(errors="replace") and process.poll() is None:
-                assert time.monotonic() < deadline, log.read_text(errors="replace")[-2000:]
-                time.sleep(0.05)
-        finally:
-            process.kill()
+    with served(model, log, "-c", str(context * parallel), "-np", str(parallel), "-v"):
+        pass
     found: dict[str, float] = {}
     for kind, mib in _BUFFER.findall(log.read_text(errors="replace")):
         found[kind] = max(found.get(kind, 0.0), float(mib))

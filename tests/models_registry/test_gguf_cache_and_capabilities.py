@@ -1,6 +1,7 @@
 """What a header says of the cache and of what a model can do, for each kind of attention."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,10 +11,10 @@ from nodes.mesh.model_facts import Capability
 from tests.models_registry.gguf_bytes import header, llama, padded, write
 
 
-def size(architecture: str, **keys: object) -> CacheSize | None:
+def size(architecture: str, **keys: Any) -> CacheSize | None:
     return cache_size(
         architecture, {f"{architecture}.{k.replace('__', '.')}": v for k, v in keys.items()}
-    )  # type: ignore[misc]
+    )
 
 
 GQA = {
@@ -40,23 +41,24 @@ def test_head_widths_of_their_own_win_over_the_quotient() -> None:
 
 
 def test_heads_for_each_layer_are_added_up() -> None:
-    found = size(
-        "openelm",
-        block_count=3,
-        embedding_length=96,
-        attention__head_count=(2, 4, 6),
-        attention__head_count_kv=(1, 2, 3),
-    )
+    heads = {"attention__head_count": (2, 4, 6), "attention__head_count_kv": (1, 2, 3)}
+    found = size("openelm", block_count=3, embedding_length=96, **heads)
     assert found == CacheSize(2 * (1 * (48 + 48) + 2 * (24 + 24) + 3 * (16 + 16)), 0)
 
 
 def test_latent_attention_keeps_one_row_for_a_layer() -> None:
     # GLM-4.7-Flash: 47 layers, latent 512 + 64 rotary, values are a view of it.
-    found = size(
-        "deepseek2", block_count=47, embedding_length=2048, attention__head_count=20, attention__head_count_kv=1,
-        attention__kv_lora_rank=512, attention__key_length=576, attention__value_length=512,
-        attention__key_length_mla=256, attention__value_length_mla=256,
-    )  # fmt: skip
+    heads = {
+        "attention__head_count": 20,
+        "attention__head_count_kv": 1,
+        "attention__kv_lora_rank": 512,
+    }
+    widths = {
+        "attention__key_length": 576,
+        "attention__value_length": 512,
+        "attention__key_length_mla": 256,
+    }
+    found = size("deepseek2", block_count=47, embedding_length=2048, **heads, **widths)
     assert found == CacheSize(47 * 576 * 2, 0)
 
 
@@ -102,7 +104,7 @@ def test_a_hybrid_counts_attention_by_token_and_state_by_slot() -> None:
         {"block_count": 4, "attention__head_count": "four"},
     ],
 )
-def test_too_little_told_is_none(keys: dict[str, object]) -> None:
+def test_too_little_told_is_none(keys: dict[str, Any]) -> None:
     assert size("llama", **keys) is None
 
 

@@ -11,7 +11,8 @@ import pytest
 from models_registry.demo.synthesize import synthesize
 from models_registry.gguf_facts import _FILE_TYPES
 from models_registry.gguf_header import read_facts
-from models_registry.gguf_parse import TENSOR_BLOCKS, Counted, parse
+from models_registry.gguf_parse import Counted, parse
+from models_registry.gguf_types import TENSOR_BLOCKS
 from nodes.mesh.model_facts import Capability
 
 
@@ -60,9 +61,10 @@ def test_tables_of_types_agree_with_the_gguf_library() -> None:
         kind.value: kind.name for kind in gguf.GGMLQuantizationType if kind in gguf.GGML_QUANT_SIZES
     }
     theirs = {kind.value: kind.name for kind in gguf.LlamaFileType if kind.name != "GUESSED"}
-    assert _FILE_TYPES == {
+    named = {
         value: name.removeprefix("ALL_").removeprefix("MOSTLY_") for value, name in theirs.items()
     }
+    assert named == _FILE_TYPES
 
 
 def test_equal_files_have_equal_fingerprints_and_others_do_not(

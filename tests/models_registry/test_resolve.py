@@ -68,7 +68,7 @@ def test_a_stem_in_the_models_folder_is_found(tmp_path: Path, spec: str) -> None
 def test_an_ambiguous_beginning_lists_the_choices(tmp_path: Path) -> None:
     write(tmp_path / "Mine-1.gguf", GOOD)
     write(tmp_path / "Mine-2.gguf", GOOD)
-    with pytest.raises(ModelNotFound, match="could be any of Mine-1, Mine-2"):
+    with pytest.raises(ModelNotFound, match=r"could be any of Mine-1, Mine-2"):
         name_of("Mine", tmp_path)
 
 
@@ -110,14 +110,14 @@ def test_a_file_of_the_hub_is_downloaded_and_then_taken_from_disk(
 
 
 def test_without_download_it_says_how_to_fetch(tmp_path: Path, fetched: list) -> None:
-    with pytest.raises(ModelNotFound, match="`mesh-llm download Qwen2.5-3B`"):
+    with pytest.raises(ModelNotFound, match=r"`mesh-llm download Qwen2.5-3B`"):
         name_of("Qwen2.5-3B", tmp_path, allow_download=False)
     assert fetched == []
 
 
 def test_an_unknown_name_lists_near_misses_of_disk_and_catalogue(tmp_path: Path) -> None:
     write(tmp_path / "My-Model.gguf", GOOD)
-    with pytest.raises(ModelNotFound, match="Did you mean My-Model") as caught:
+    with pytest.raises(ModelNotFound, match=r"Did you mean My-Model") as caught:
         name_of("My-Modle", tmp_path)
     assert "mesh-llm models" in str(caught.value)
     with pytest.raises(ModelNotFound, match=r"Did you mean .*Qwen2\.5-3B"):
@@ -125,7 +125,7 @@ def test_an_unknown_name_lists_near_misses_of_disk_and_catalogue(tmp_path: Path)
 
 
 def test_an_ambiguous_catalogue_name_lists_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound, match="Qwen3-0.6B, Qwen3-1.7B"):
+    with pytest.raises(ModelNotFound, match=r"Qwen3-0.6B, Qwen3-1.7B"):
         name_of("Qwen3", tmp_path)
 
 
@@ -133,13 +133,13 @@ def test_a_broken_file_of_that_name_is_told_and_not_hidden_by_a_download(
     tmp_path: Path, fetched: list
 ) -> None:
     write(tmp_path / f"{lookup('Qwen2.5-3B').stem}.gguf", b"<html>")
-    with pytest.raises(BadModelFile, match="web page"):
+    with pytest.raises(BadModelFile, match=r"web page"):
         name_of("Qwen2.5-3B", tmp_path)
     assert fetched == []
 
 
 def test_a_path_that_is_not_there_is_told_as_a_path(tmp_path: Path) -> None:
-    with pytest.raises(BadModelFile, match="no such file"):
+    with pytest.raises(BadModelFile, match=r"no such file"):
         name_of(str(tmp_path / "none.gguf"), tmp_path)
 
 

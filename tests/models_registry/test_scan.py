@@ -7,7 +7,9 @@ import pytest
 
 from models_registry import scan as scan_module
 from models_registry.demo.synthesize import synthesize
+from models_registry.gguf_header import read_facts
 from models_registry.scan import scan
+from nodes.mesh.model_facts import ModelFacts
 from tests.models_registry.gguf_bytes import header, llama, padded, write
 
 
@@ -61,8 +63,12 @@ def test_headers_are_read_once_until_a_file_changes(
 ) -> None:
     path = write(tmp_path / "m.gguf", GOOD)
     reads: list[Path] = []
-    real = scan_module.read_facts
-    monkeypatch.setattr(scan_module, "read_facts", lambda p: (reads.append(p), real(p))[1])
+
+    def counted(path: Path) -> ModelFacts:
+        reads.append(path)
+        return read_facts(path)
+
+    monkeypatch.setattr(scan_module, "read_facts", counted)
     assert names(tmp_path) == names(tmp_path) == ["m"]
     assert len(reads) == 1
     write(path, padded(header(llama(general__name="Changed"))))
