@@ -1,6 +1,7 @@
 """`proxy.sse`: events are never split, whatever the chunks and line ends."""
 
 import re
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +11,10 @@ from proxy.sse import SseScanner
 
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 LINES = st.sampled_from(
-    [b"", b"", b"data: x", b"data:", b"data", b"datax: no", b": comment", b"event: e", b"id: 1"]
-    + [b"data: [DONE]", b"data:[DONE]", b'data: {"usage":{"completion_tokens":3}}', b"retry: 5"]
+    [
+        *(b"", b"", b"data: x", b"data:", b"data", b"datax: no", b": comment", b"event: e"),
+        *(b"data: [DONE]", b"data:[DONE]", b'data: {"usage":{"completion_tokens":3}}', b"id: 1"),
+    ]
 )
 
 
@@ -26,13 +29,14 @@ def chunked(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     data = draw(streams())
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
     edges = [0, *cuts, len(data)]
-    return data, [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return data, [data[a:b] for a, b in pairwise(edges)]
 
 
 def events_of(data: bytes) -> list[list[bytes]]:
     """The standard's own reading: the finished events that have data, as their data lines."""
     lines = re.split(rb"\r\n|\n|\r", data)[:-1]
-    events, current = [], []
+    events: list[list[bytes]] = []
+    current: list[bytes] = []
     for line in lines:
         if line == b"":
             if current:
@@ -98,10 +102,14 @@ def test_bytes_that_are_no_events_pass_unchanged(data: bytes, step: int) -> None
 
 def test_half_event_is_held_back() -> None:
     scanner = SseScanner()
-    assert scanner.feed(b"data: 1\n\ndata: {half") == b"data: 1\n\n"
-    assert not scanner.complete
-    assert scanner.feed(b"}\n\n") == b"data: {half}\n\n"
-    assert scanner.complete
+    states = []
+    for chunk, passed in (
+        (b"data: 1\n\ndata: {half", b"data: 1\n\n"),
+        (b"}\n\n", b"data: {half}\n\n"),
+    ):
+        assert scanner.feed(chunk) == passed
+        states.append(scanner.complete)
+    assert states == [False, True]
     assert scanner.data_events == 2
 
 
@@ -109,11 +117,12 @@ def test_event_longer_than_the_bound_is_passed_in_pieces_and_noted() -> None:
     scanner = SseScanner()
     long = b"data: " + b"x" * sse.HOLD_MAX_BYTES
     first = scanner.feed(long)
-    assert len(first) >= sse.HOLD_MAX_BYTES
-    assert scanner.split
+    states = [scanner.split]
     second = scanner.feed(b"y\n\n")
+    states.append(scanner.split)
+    assert len(first) >= sse.HOLD_MAX_BYTES
     assert first + second == long + b"y\n\n"
-    assert not scanner.split
+    assert states == [True, False]
     assert scanner.complete
 
 
