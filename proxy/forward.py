@@ -149,7 +149,6 @@ class Exchange:
             await self._relay_events(answer, first, send)
         else:
             await self._relay_bytes(answer, first, send)
-        self.outcome = Outcome.ANSWERED
 
     async def _relay_events(self, answer: Answer, chunk: bytes, send: Send) -> None:
         scanner = self._scanner = SseScanner()
@@ -164,6 +163,7 @@ class Exchange:
                 await self._break_off(send, _broken_fault(error, self.model))
                 return
         await send({"type": "http.response.body", "body": scanner.rest(), "more_body": False})
+        self.outcome = Outcome.ANSWERED
 
     async def _relay_bytes(self, answer: Answer, chunk: bytes, send: Send) -> None:
         kept: list[bytes] = []
@@ -183,6 +183,7 @@ class Exchange:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         if 0 < size <= USAGE_BODY_MAX_BYTES and self.status == 200:
             self._tokens = tokens_of(b"".join(kept))
+        self.outcome = Outcome.ANSWERED
 
     async def _break_off(self, send: Send, fault: Fault) -> None:
         self.outcome = Outcome.BROKEN_OFF
