@@ -1,4 +1,4 @@
-"""The installed engine as tests find it: the environment's, else the one that `make setup` puts into the repo."""
+"""The engine as tests find it: the environment's, else the one that `make setup` puts into the repo."""
 
 import os
 from functools import cache

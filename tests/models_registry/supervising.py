@@ -39,11 +39,15 @@ def plan(
     *,
     context: int = 512,
     rpc_self: bool = False,
-    **more: bool,
+    embeddings: bool = False,
 ) -> ServerPlan:
     """Return a plan with two slots."""
     return ServerPlan(
-        RunId(run), facts(path, **more), context=context, parallel=2, rpc_self=rpc_self
+        RunId(run),
+        facts(path, embeddings=embeddings),
+        context=context,
+        parallel=2,
+        rpc_self=rpc_self,
     )
 
 
@@ -111,5 +115,5 @@ def gone(pid: int) -> bool:
 async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     """Return when the condition holds. Raises: TimeoutError."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - other processes set no event
             await asyncio.sleep(0.02)

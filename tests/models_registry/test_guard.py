@@ -117,12 +117,19 @@ def test_pids_of_the_system_have_no_identity() -> None:
     assert (identity(0), identity(1), identity(-1), identity(2**22 + 1)) == (None, None, None, None)
 
 
-def test_identity_by_ps_tells_two_processes_apart(children: list[subprocess.Popen[bytes]]) -> None:
-    pid = child(children)
-    known = guard._identity_by_ps(pid)
-    assert known == guard._identity_by_ps(pid) is not None
-    assert " " not in known
-    assert guard._identity_by_ps(2**22 + 1) is None
+@pytest.mark.parametrize(
+    ("printed", "found"),
+    [
+        ("S    Mon Nov 23 18:41:28 2026\n", "Mon-Nov-23-18:41:28-2026"),
+        ("Ss+  Mon Nov  2 08:01:08 2026    \n", "Mon-Nov-2-08:01:08-2026"),
+        ("Z    Mon Nov 23 18:41:28 2026\n", None),
+        ("", None),
+    ],
+)
+def test_identity_where_there_is_no_proc_is_the_start_that_ps_prints(
+    printed: str, found: str | None
+) -> None:
+    assert guard.identity_of_ps(printed) == found
 
 
 def test_nonsense_on_the_pipe_is_ignored_and_the_list_is_bounded() -> None:

@@ -95,10 +95,11 @@ def test_chunks_become_lines_and_an_endless_line_is_bounded() -> None:
 
 def test_dots_are_loading_progress() -> None:
     scanner = OutputScanner()
-    assert scanner.fraction is None
+    assert OutputScanner().fraction is None
     scanner.feed(b"load_tensors: loading...\n..........")
     assert scanner.fraction == 0.1
-    scanner.feed(b"." * 40)
-    assert scanner.fraction == 0.5
-    scanner.feed(b"." * 50 + b"\nready\n...\n")
-    assert scanner.fraction == 1.0
+    seen = []
+    for chunk in (b"." * 40, b"." * 50 + b"\nready\n...\n"):
+        scanner.feed(chunk)
+        seen.append(scanner.fraction)
+    assert seen == [0.5, 1.0]

@@ -96,7 +96,7 @@ async def test_silence_ends_at_the_deadline() -> None:
 
     server = await asyncio.start_server(never, "127.0.0.1", 0)
     async with server:
-        with pytest.raises(NoAnswer, match="within 0.2 s"):
+        with pytest.raises(NoAnswer, match=r"within 0\.2 s"):
             await ask(server.sockets[0].getsockname()[1], "/health", deadline_s=0.2)
 
 

@@ -53,7 +53,7 @@ async def test_engine_becomes_ready_answers_and_stops_without_a_trace(
     assert phases[0] == "starting" and phases[-1] == "warming"
     assert reports.count(ServerExited) == 1
     with pytest.raises(ChildProcessError):
-        os.waitpid(ready.pid, os.WNOHANG)
+        os.waitpid(ready.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
 
 
 async def test_killed_engine_is_reported_once_as_not_asked(

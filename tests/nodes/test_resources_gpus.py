@@ -108,7 +108,7 @@ def test_addresses_are_written_as_the_kernel_does() -> None:
 ROCM_OLD = {
     "card0": {
         "Card series": "Radeon RX 7900 XTX", "Card model": "0x744c", "Card vendor": "AMD",
-        "PCI Bus": "0000:03:00.0", "VRAM Total Memory (B)": "25753026560", "VRAM Total Used Memory (B)": "27377664",
+        "PCI Bus": "0000:03:00.0", "VRAM Total Memory (B)": "25753026560",
     },
     "system": {"Driver version": "6.3.6"},
 }  # fmt: skip
