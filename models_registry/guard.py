@@ -63,8 +63,13 @@ def _identity_by_ps(pid: int) -> str | None:
         check=False,
         env={"LC_ALL": "C", "TZ": "UTC", "PATH": "/bin:/usr/bin"},
     )
-    words = ps.stdout.decode("ascii", "replace").split()
-    if ps.returncode != 0 or len(words) < 2 or words[0].startswith("Z"):
+    return identity_of_ps(ps.stdout.decode("ascii", "replace")) if ps.returncode == 0 else None
+
+
+def identity_of_ps(printed: str) -> str | None:
+    """Return the identity in ``ps -o stat= -o lstart=``, or None when there is no running process in it."""
+    words = printed.split()
+    if len(words) < 2 or words[0].startswith("Z"):
         return None
     return "-".join(words[1:])
 

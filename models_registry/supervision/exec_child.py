@@ -9,6 +9,9 @@ uses vfork, which does not copy the node's page tables. The signal is sent when 
 forked ends, so the node spawns from its main thread only (`ChildProcess`). Costs one bare
 interpreter start, about 20 ms. Elsewhere than on Linux it only checks the parent: the guard is the
 belt there.
+
+SIGPIPE stays ignored in the program, as Python has it: an rpc-server whose client went away while it
+was stopped would otherwise die of it.
 """
 
 import os
