@@ -31,7 +31,7 @@ class EngineProtocol(asyncio.Protocol):
         self._path = b""
         self._body = b""
         self._stream: Stream | None = None
-        self._waiting: list[tuple[bytes, bytes, bytes]] = []
+        self._waiting: list[tuple[bytes, bytes, bytes, bool]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -67,14 +67,16 @@ class EngineProtocol(asyncio.Protocol):
         self._body = self._body + body if self._body else body
 
     def on_message_complete(self) -> None:
+        parser = self._parser
+        request = parser.get_method(), self._path, self._body, parser.should_keep_alive()
         if self._stream is None:
-            self._answer(self._parser.get_method(), self._path, self._body)
+            self._answer(*request)
         elif len(self._waiting) < PIPELINE_MAX:
-            self._waiting.append((self._parser.get_method(), self._path, self._body))
+            self._waiting.append(request)
         else:
             self._transport.close()
 
-    def _answer(self, method: bytes, path: bytes, body: bytes) -> None:
+    def _answer(self, method: bytes, path: bytes, body: bytes, keep_alive: bool) -> None:
         server = self._server
         server.feed.counters.requests += 1
         path = path.partition(b"?")[0]
@@ -89,7 +91,7 @@ class EngineProtocol(asyncio.Protocol):
                 self._complete(ask, chat)
         else:
             self._transport.write(pages.page(server, method, path))
-        if self._stream is None and not self._parser.should_keep_alive():
+        if self._stream is None and not keep_alive:
             self._transport.close()
 
     def _complete(self, ask: Ask, chat: bool) -> None:

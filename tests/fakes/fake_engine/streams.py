@@ -36,8 +36,8 @@ class Counters:
 class Stream:
     """One streamed answer on one transport."""
 
-    __slots__ = ("_ask", "_closing", "_counters", "_feed", "_interval_s", "_left", "_token",
-                 "_transport", "due_s", "on_end", "open", "paused", "sent")  # fmt: skip
+    __slots__ = ("_ask", "_closing", "_counters", "_feed", "_interval_s", "_left", "_opening", "_token",
+                 "_transport", "due_s", "on_end", "open", "paused", "sent", "started")  # fmt: skip
 
     def __init__(
         self,
@@ -56,15 +56,20 @@ class Stream:
         self._interval_s = feed.interval_s if wish.interval_s is None else wish.interval_s
         self._left = ask.tokens
         self._token = answers.token(model, chat, wish.chunk_bytes)
+        self._opening = answers.STREAM_HEAD + answers.opening(model, chat)
         self._closing = answers.closing(model, chat, ask.tokens)
         self.sent = 0
+        self.started = False
         self.open = True
         self.paused = False
         self.due_s = 0.0
-        transport.write(answers.STREAM_HEAD + answers.opening(model, chat))
 
     def step(self) -> bool:
         """Send what is due; return whether the stream wants another turn by itself."""
+        if not self.started:
+            # As the real one does: not even the head goes out before the first token is there.
+            self.started = True
+            self._transport.write(self._opening)
         burst = 1 if self._interval_s else BURST_TOKENS
         while burst and self._left and self.open and not self.paused:
             burst -= 1
