@@ -1,22 +1,23 @@
-"""Every tunable of the peer link in one place, with unit and reason, and aioquic's configuration made of them.
+"""Every tunable of the peer link, with unit and reason, and aioquic's configuration made of them.
 
 aioquic's own defaults (idle 60 s, 1 MiB windows that grow, 1,200 bytes, Reno) are never relied on.
 Sources: RFC 9000 (idle timeout, flow control), RFC 9221 (datagrams), RFC 8200 (1,280-byte minimum MTU).
 """
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
 from aioquic.tls import CipherSuite
+from cryptography import x509
 
-from nodes.runtime.trust import Trust
+from nodes.runtime.identity import Identity
 
 ALPN_MESH: Final = "mesh/1"
 ALPN_JOIN: Final = "mesh-join/1"
-DATAGRAM_MAX_BYTES: Final = 1180
+DATAGRAM_MAX_BYTES: Final = 1150
 """Payload of one datagram frame: what is left of `udp_payload_bytes` after the headers of QUIC."""
 STREAMS_MAX: Final = 64
 """Active streams of one connection: each packet of aioquic loops over all of them."""
@@ -65,32 +66,35 @@ class TransportSettings:
     """How long a connection that lost to its twin may finish its streams."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dialled:
-    """What a dialling side asks for in its handshake."""
-
-    alpn: str = ALPN_MESH
-    with_certificate: bool = field(default=True)
-
-
-def server_configuration(trust: Trust, settings: TransportSettings) -> QuicConfiguration:
+def server_configuration(
+    identity: Identity, certificate: x509.Certificate, settings: TransportSettings
+) -> QuicConfiguration:
     """Return aioquic's configuration for the listening side: members and, apart, joins."""
-    return _configuration(trust, settings, is_client=False, alpn=[ALPN_MESH, ALPN_JOIN])
+    return _configuration(
+        identity, certificate, settings, is_client=False, alpn=[ALPN_MESH, ALPN_JOIN]
+    )
 
 
-def client_configuration(trust: Trust, settings: TransportSettings, alpn: str) -> QuicConfiguration:
+def client_configuration(
+    identity: Identity, certificate: x509.Certificate, settings: TransportSettings, alpn: str
+) -> QuicConfiguration:
     """Return aioquic's configuration for one dial under one protocol."""
-    return _configuration(trust, settings, is_client=True, alpn=[alpn])
+    return _configuration(identity, certificate, settings, is_client=True, alpn=[alpn])
 
 
 def _configuration(
-    trust: Trust, settings: TransportSettings, *, is_client: bool, alpn: list[str]
+    identity: Identity,
+    certificate: x509.Certificate,
+    settings: TransportSettings,
+    *,
+    is_client: bool,
+    alpn: list[str],
 ) -> QuicConfiguration:
     return QuicConfiguration(
         is_client=is_client,
         alpn_protocols=alpn,
-        certificate=trust.certificate(),
-        private_key=trust.identity.private_key,
+        certificate=certificate,
+        private_key=identity.private_key,
         # Chains and names mean nothing here: `handshake` proves id and credential instead.
         verify_mode=ssl.CERT_NONE,
         server_name=None,

@@ -55,6 +55,16 @@ class Trust:
         """Called after a record was added: links are rechecked and the records kept and told on."""
         self._begin(mesh_key, credential)
 
+    def enter(self, mesh_key: MeshKey | None, credential: Credential) -> None:
+        """Leave the mesh of before, if another, and be in this one: what joining ends with."""
+        self.mesh_key = mesh_key
+        self._credential = credential
+        self._certificate = None
+        if credential.mesh_id != self._mesh_id:
+            self._rotations, self._revoked = {}, {}
+        self._begin(mesh_key, credential)
+        self.on_change()
+
     def _begin(self, mesh_key: MeshKey | None, credential: Credential | None) -> None:
         if mesh_key is not None:
             self._mesh_id = mesh_key.mesh_id
