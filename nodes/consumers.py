@@ -124,13 +124,14 @@ class TopologyConsumer(AsyncWebsocketConsumer):
 class GossipConsumer(AsyncConsumer):
     """Channel `mesh.<node id>`: starts the driver, then hands operator messages to the node at once."""
 
-    def __init__(self, start_driver: Callable[[], None]) -> None:
+    def __init__(self, start_driver: Callable[[], None] | None = None) -> None:
         self._start_driver = start_driver
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def mesh_start(self, message: dict[str, Any]) -> None:
         """Start the driver as a task of the composition root's: it outlives this consumer."""
-        self._start_driver()
+        if self._start_driver is not None:
+            self._start_driver()
 
     async def operator_message(self, message: dict[str, Any]) -> None:
         """Begin what an operator asked for; its outcome goes into the node's history."""
@@ -186,10 +187,13 @@ def _record(handle: NodeHandle, payload: dict[str, Any], result: OperatorResult)
     )
 
 
-async def run_gossip_channel(node_id: str, start_driver: Callable[[], None]) -> None:
+async def run_gossip_channel(
+    node_id: str, start_driver: Callable[[], None] | None = None
+) -> None:
     """Serve the channel ``mesh.<node id>`` until cancelled: Channels' worker pattern for one consumer.
 
-    `start_driver` creates the driver's task and is called exactly once, layer or no layer. A layer
+    `start_driver` creates the driver's task and is called exactly once, layer or no layer; None where
+    the composition root has started it already. A layer
     that fails is asked again with growing waits; a message that fails is logged and forgotten.
     """
     consumer = GossipConsumer(start_driver)

@@ -103,15 +103,11 @@ def _finished_until(text: str) -> int:
         if fence:
             if stripped.startswith(fence) and not stripped.strip(fence[0]):
                 fence = ""
-        elif blank_before and stripped[:1].isalpha() and line[:1] == stripped[:1]:
-            cut = position
-        if not fence and stripped.startswith(("```", "~~~")) and not _closes(text, position, line):
-            fence = stripped[0] * (len(stripped) - len(stripped.lstrip(stripped[0])))
+        else:
+            if blank_before and stripped[:1].isalpha() and line[:1] == stripped[:1]:
+                cut = position
+            if stripped.startswith(("```", "~~~")):
+                fence = stripped[0] * (len(stripped) - len(stripped.lstrip(stripped[0])))
         blank_before = not stripped
         position += len(line)
     return cut
-
-
-def _closes(text: str, position: int, line: str) -> bool:
-    """Return whether this fence line ends the block that was open before it."""
-    return False
