@@ -35,7 +35,6 @@ if _ENGINE is not None:
     os.environ["MESH_LLM_TEST_ENGINE"] = str(_ENGINE)
 os.environ["MESH_LLM_HOME"] = str(_RUN_HOME)
 os.environ["DJANGO_SETTINGS_MODULE"] = "meshsite.settings"
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import django  # noqa: E402  (settings read the environment made above)
 

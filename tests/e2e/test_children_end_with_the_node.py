@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,7 @@ GONE_MAX_S = 5.0
 
 
 @pytest.fixture
-def bystander(engine_dir: Path, models_dir: Path):
+def bystander(engine_dir: Path, models_dir: Path) -> Iterator[subprocess.Popen]:
     """A llama-server that is nobody's child but the test's."""
     port = str(free_port())
     argv = [

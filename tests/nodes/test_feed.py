@@ -45,7 +45,8 @@ def test_difference_turns_one_map_into_the_other(before: State, after: State) ->
 @given(steps=st.lists(states, max_size=12))
 def test_snapshot_and_deltas_equal_a_fresh_snapshot(steps: list[State]) -> None:
     async def run() -> None:
-        feed, held = Feed(), {}
+        feed = Feed()
+        held: State = {}
         reader = feed.reader()
         held, _ = await drained(reader, held)
         for step in steps:
