@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-import os
 import re
 import socket
 import subprocess
@@ -16,33 +15,22 @@ import pytest
 
 from tests.proxy.conftest import Api, Client, StartApi, eventually, post, upstream
 from tests.proxy.fake_upstream import Call, FakeUpstream, event
-from tests.proxy.tiny_gguf import write_tiny_gguf
 
 pytestmark = pytest.mark.engine
 
-ROOT = Path(__file__).resolve().parents[2]
+MODEL = Path(__file__).resolve().parents[2] / "models_registry" / "demo" / "mesh-demo.gguf"
 VARYING = re.compile(
     rb'"(?:id|created|created_at|completed_at|system_fingerprint|timings|item_id|call_id|__verbose)"\s*:\s*'
     rb'(?:"[^"]*"|[\d.]+|\{[^}]*\})'
 )
 
 
-def engine_folder() -> Path:
-    given = os.environ.get("MESH_LLM_TEST_ENGINE")
-    folder = Path(given) if given else ROOT / ".cache" / "engine"
-    if not (folder / "llama-server").exists():
-        pytest.fail("No engine for the tests. Run: make setup")
-    return folder
-
-
 @pytest.fixture(scope="module")
-def real_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a real llama-server on a tiny model."""
-    model = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    write_tiny_gguf(model)
+def real_engine(engine_dir: Path) -> Iterator[int]:
+    """The port of a real llama-server on the demo model."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
-    argv = [str(engine_folder() / "llama-server"), "-m", str(model), "--host", "127.0.0.1"]
+    argv = [str(engine_dir / "llama-server"), "-m", str(MODEL), "--host", "127.0.0.1"]
     argv += ["--port", str(port), "-t", "1", "-c", "8192", "-np", "4", "--slots", "--jinja"]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -39,8 +39,8 @@ async def port(
         "uvicorn": ["--host", "127.0.0.1", "--port", str(free), "--no-access-log"],
         "daphne": ["-b", "127.0.0.1", "-p", str(free)],
     }[request.param]
-    process = subprocess.Popen(
-        [sys.executable, "-m", request.param, *flags, "served:app"],
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", request.param, *flags, "served:app"),
         cwd=tmp_path,
         env={"PYTHONPATH": f"{ROOT}:{tmp_path}", "PATH": ""},
         stdout=subprocess.DEVNULL,
@@ -51,7 +51,7 @@ async def port(
         yield free
     finally:
         process.kill()
-        process.wait()
+        await process.wait()
 
 
 async def _listening(port: int) -> None:
