@@ -156,6 +156,7 @@ class HttpConnection(asyncio.Protocol):
                 exchange.can(self._canned(Fault(FaultKind.BROKEN, "The node failed; see its log.")))
         finally:
             self._task = None
+            exchange.release()
             self._answered(exchange)
 
     def _answered(self, exchange: FrontExchange) -> None:

@@ -9,6 +9,8 @@ from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from proxy.inbound import WRITE_NOW
+
 if TYPE_CHECKING:
     from proxy.front_connection import HttpConnection
 
@@ -54,6 +56,7 @@ class FrontExchange:
     def __init__(self, connection: "HttpConnection", scope: dict[str, Any], began_s: float) -> None:
         self._connection = connection
         self.scope = scope
+        scope["extensions"] = {WRITE_NOW: self.write_now}
         self.began_s = began_s
         """Loop time at which its headers were complete."""
         self.canned: bytes | None = None
@@ -101,6 +104,10 @@ class FrontExchange:
         self._body.clear()
         self._buffered = 0
         self._wake()
+
+    def release(self) -> None:
+        """The application has ended: let go of what refers back to this object."""
+        self.scope.pop("extensions", None)
 
     def can(self, answer: bytes) -> None:
         """Answer with these bytes instead of the application, which is told the client has gone."""
@@ -157,6 +164,12 @@ class FrontExchange:
             self._finish()
         if self._connection.write_paused:
             await self._connection.drained()
+
+    def write_now(self, data: bytes) -> bool:
+        """Write a piece of the begun answer's body; return False once the client is slow."""
+        if not self._disconnected:
+            self._write(data, last=False)
+        return not self._connection.write_paused
 
     def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         assert self._head is None and not self.started, "an answer starts once"
