@@ -16,7 +16,8 @@ from nodes.runtime.identity import Identity
 from nodes.runtime.link import Link, LinkNumber
 from nodes.runtime.mesh_key import MeshKey
 from nodes.runtime.streams import Stream
-from nodes.runtime.transport import LinkEnd, Transport
+from nodes.runtime.transport import Transport
+from nodes.runtime.transport_events import LinkEnd
 from nodes.runtime.transport_settings import TransportSettings
 from nodes.runtime.trust import Trust
 

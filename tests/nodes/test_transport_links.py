@@ -10,7 +10,7 @@ from nodes.runtime.address import Address
 from nodes.runtime.counters import Counted
 from nodes.runtime.dial_errors import REFUSED_PORT, TIMED_OUT, DialError
 from nodes.runtime.streams import StreamAbortedError
-from nodes.runtime.transport import LinkEnd
+from nodes.runtime.transport_events import LinkEnd
 from tests.fakes.udp_relay import UdpRelay
 from tests.nodes.link_lab import QUICK, lab, until
 

@@ -2,20 +2,21 @@
 
 import asyncio
 import datetime
+import socket
 import time
 from dataclasses import replace
 
 import pytest
+from aioquic.quic.connection import QuicConnection
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from nodes.runtime import identity, mesh_key
+from nodes.runtime import identity, mesh_key, outbound
 from nodes.runtime.counters import Counted
 from nodes.runtime.credentials import Role, certificate_for, issue, issue_until
 from nodes.runtime.dial_errors import DialError
-from nodes.runtime.transport import Transport
 from nodes.runtime.transport_settings import TransportSettings, client_configuration
 from nodes.runtime.trust_records import signed_revocation
 from tests.nodes.link_lab import QUICK, LabNode, lab, until
@@ -76,8 +77,8 @@ async def test_an_expired_credential_is_refused():
     async with lab() as made:
         two, who = await made.node(), identity.ephemeral()
         old = issue_until(made.key, who.node_id, Role.MEMBER, time.time() - 9e5, time.time() - 400)
-        one = await made.node(who=who, credential=old)
-        one.trust.credential = lambda: old
+        one = await made.node(who=who)
+        one.trust.certificate = lambda: certificate_for(who, old)
         assert await refusal(one, two) == "credential_expired"
 
 
@@ -120,11 +121,10 @@ async def test_a_revoked_id_is_refused_and_its_link_closed():
 
 async def test_a_client_cannot_be_dialled_as_a_member():
     async with lab() as made:
-        one, two, who = await made.node(), await made.node(), identity.ephemeral()
+        one, two = await made.node(), await made.node()
         client = issue(made.key, two.id, Role.CLIENT, time.time())
         two.trust.certificate = lambda: certificate_for(two.trust.identity, client)
         assert await two_dials_fail(one, two) == "not_a_member"
-        assert who.node_id != two.id
 
 
 async def test_a_client_with_its_credential_is_let_in_and_known_as_one():
@@ -139,18 +139,9 @@ async def test_a_client_with_its_credential_is_let_in_and_known_as_one():
 async def bare_dial(made, two: LabNode, certificate, key) -> str:
     """Dial with a certificate and key of the test's own making; return how it ended."""
     one = await made.node()
-    settings = client_configuration(
-        one.trust.identity, one.trust.certificate(), TransportSettings(), "mesh/1"
-    )
-    settings.certificate, settings.private_key = certificate, key
-    import nodes.runtime.transport as transport_file
-
-    original = transport_file.client_configuration
-    transport_file.client_configuration = lambda *args: settings
-    try:
-        return await refusal(one, two)
-    finally:
-        transport_file.client_configuration = original
+    one.trust.certificate = lambda: certificate
+    one.trust.identity = replace(one.trust.identity, private_key=key)
+    return await refusal(one, two)
 
 
 async def test_no_certificate_is_refused():
@@ -195,33 +186,21 @@ async def test_a_certificate_that_is_not_ed25519_is_refused():
         assert code in ("no_certificate", "certificate_not_ed25519")
 
 
-async def test_an_unknown_protocol_is_refused():
+async def test_an_unknown_protocol_is_refused(monkeypatch):
+    monkeypatch.setattr(outbound, "ALPN_MESH", "h3")
     async with lab() as made:
         one, two = await made.node(), await made.node()
-        import nodes.runtime.transport as transport_file
-
-        original = transport_file.ALPN_MESH
-        transport_file.ALPN_MESH = "h3"
-        try:
-            code = await refusal(one, two)
-        finally:
-            transport_file.ALPN_MESH = original
-        assert "ALPN" in code
+        assert "ALPN" in await refusal(one, two)
 
 
-async def test_joins_are_refused_where_nobody_serves_them():
+async def test_under_the_joining_protocol_strangers_are_refused_where_nobody_serves_joins(
+    monkeypatch,
+):
+    monkeypatch.setattr(outbound, "ALPN_MESH", "mesh-join/1")
     async with lab() as made:
         one, two = await made.node(key=mesh_key.new_mesh()), await made.node()
         one.trust.admit = lambda node_id, credential: credential
-        import nodes.runtime.transport as transport_file
-
-        original = transport_file.ALPN_MESH
-        transport_file.ALPN_MESH = "mesh-join/1"
-        try:
-            code = await refusal(one, two)
-        finally:
-            transport_file.ALPN_MESH = original
-        assert code == "other_mesh"
+        assert await refusal(one, two) == "other_mesh"
 
 
 async def test_no_session_ticket_is_ever_given():
@@ -262,10 +241,6 @@ async def test_half_open_handshakes_are_bounded_and_end_in_time():
 
 async def half_dial(made, two: LabNode):
     """Send only the first packet of a handshake."""
-    import socket
-
-    from aioquic.quic.connection import QuicConnection
-
     who = identity.ephemeral()
     quic = QuicConnection(
         configuration=client_configuration(
@@ -299,4 +274,3 @@ async def test_under_pressure_an_address_must_show_that_it_receives_and_still_ge
         one, two = await made.node(), await made.node(settings=settings)
         link = await one.transport.dial([two.address], two.id)
         assert link.primary.connection._quic._retry_count == 1
-        assert isinstance(two.transport, Transport)
