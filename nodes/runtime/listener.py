@@ -88,6 +88,9 @@ class Listener(QuicServer):
             or header.packet_type != QuicPacketType.INITIAL
         ):
             return True
+        if header.version not in self._configuration.supported_versions:
+            # Answered with the versions known here, in fewer bytes than came: what `port_probe` asks.
+            return True
         if len(data) < _INITIAL_MIN_BYTES:
             return False
         full = len(self.half_open) >= self._settings.half_open_max

@@ -33,6 +33,7 @@ class Outbound:
         counters: Counters,
         make_hello: Callable[[bool], Hello],
         register: Callable[[PeerConnection, Hello, bool], Link],
+        met_own_id: Callable[[PeerConnection, Hello], str],
     ) -> None:
         self._trust = trust
         self._owner = owner
@@ -41,6 +42,8 @@ class Outbound:
         self._make_hello = make_hello
         """Makes this side's greeting; True: for a further connection."""
         self._register = register
+        self._met_own_id = met_own_id
+        """Judges a connection whose other end has this node's own key; returns the word for it."""
         self._proving: dict[PeerConnection, asyncio.Future[None]] = {}
         self._dials: dict[NodeId, asyncio.Task[Link]] = {}
         self._under_way = 0
@@ -143,8 +146,6 @@ class Outbound:
         self, quic: QuicConnection, expected: NodeId | None
     ) -> tuple[PeerConnection, "asyncio.Future[None]"]:
         def admission(node_id: NodeId, credential: Credential | None, alpn: str) -> None:
-            if node_id == self._trust.node_id:
-                raise CredentialError("own_id")
             if expected is not None and node_id != expected:
                 raise CredentialError("wrong_node")
             if self._trust.admit(node_id, credential).role is not Role.MEMBER:
@@ -157,11 +158,14 @@ class Outbound:
 
     async def _greet(self, connection: PeerConnection, *, extra: bool) -> Hello:
         try:
-            return await greeting.greet(
+            theirs = await greeting.greet(
                 connection.open_stream(greeting.HELLO_KIND),
                 self._make_hello(extra),
                 self._settings.handshake_timeout_s,
             )
+            if connection.peer_id == self._trust.node_id:
+                raise GreetingError(self._met_own_id(connection, theirs))
+            return theirs
         except GreetingError as error:
             reason = connection.end_reason
             connection.end(CLOSE_REFUSED, str(error))

@@ -37,6 +37,8 @@ from nodes.runtime.transport_settings import (
 from nodes.runtime.trust import Trust
 
 _log = logging.getLogger(__name__)
+# aioquic warns at each refused handshake: anybody could fill the log. They are counted instead.
+logging.getLogger("quic").setLevel(logging.CRITICAL)
 JOIN_LINGER_S = 1.0
 """After the one exchange of a joining connection: the answer needs a moment to arrive."""
 
@@ -64,7 +66,7 @@ class Transport:
         self._listener: Listener | None = None
         self._tasks = TaskSet()
         self._outbound = Outbound(
-            trust, self, self.settings, self.counters, self._hello, self._register
+            trust, self, self.settings, self.counters, self._hello, self._register, self._met_own_id
         )
         self._table = LinkTable(
             trust, events, self.counters, self._tasks, self.settings.drain_s, self._dial_more
@@ -193,9 +195,6 @@ class Transport:
         def admission(node_id: NodeId, credential: Credential | None, alpn: str) -> None:
             if self.trust.is_revoked(node_id):
                 raise CredentialError("node_revoked")
-            if node_id == self.trust.node_id:
-                self._own_id_seen()
-                raise CredentialError("own_id")
             if alpn == ALPN_JOIN and self._join_handler is not None:
                 return
             self.trust.admit(node_id, credential)
@@ -224,7 +223,9 @@ class Transport:
         except GreetingError as error:
             connection.end(CLOSE_REFUSED, str(error))
             return
-        if connection.is_open:
+        if connection.peer_id == self.trust.node_id:
+            self._met_own_id(connection, theirs)
+        elif connection.is_open:
             self._register(connection, theirs, theirs.extra)
 
     def _register(self, connection: PeerConnection, theirs: Hello, extra: bool) -> Link:
@@ -237,13 +238,20 @@ class Transport:
             self.stream_accepted(connection, stream)
         return link
 
-    def _own_id_seen(self) -> None:
-        # While this node dials it may well reach itself (its own address in a token): no evidence.
-        if not self._outbound.under_way:
+    def _met_own_id(self, connection: PeerConnection, theirs: Hello) -> str:
+        """Judge a connection to this node's own key: itself by its own address, or a second process.
+
+        Only the dialling side ends it: the other one's greeting has to arrive first.
+        """
+        word = "own_id" if theirs.instance == self._instance else "twin"
+        if connection.dialled:
+            connection.end(CLOSE_REFUSED, word)
+        if word == "twin":
             self.counters.add(Counted.TWINS_SEEN)
             self._events.twin_seen(
                 self.trust.node_id, "another running process uses this node's own key"
             )
+        return word
 
     async def _serve(self, link: Link, stream: Stream) -> None:
         try:
