@@ -62,7 +62,7 @@ def open_operator_session(response: HttpResponse, secure: bool) -> None:
     """Put the operator's session into `response`: signed, HttpOnly, SameSite=Strict."""
     response.set_cookie(
         _cookie_name(),
-        signing.dumps("operator", key=_secret(), salt=_SALT + _node_id()),
+        signing.dumps("operator", key=key_secret(), salt=_SALT + _node_id()),
         max_age=OPERATOR_SESSION_S,
         httponly=True,
         samesite="Strict",
@@ -89,7 +89,7 @@ def has_operator_cookie(cookies: Mapping[str, str]) -> bool:
     value = cookies.get(_cookie_name(), "")
     try:
         said = signing.loads(
-            value, key=_secret(), salt=_SALT + _node_id(), max_age=OPERATOR_SESSION_S
+            value, key=key_secret(), salt=_SALT + _node_id(), max_age=OPERATOR_SESSION_S
         )
     except signing.BadSignature:
         return False
@@ -165,8 +165,8 @@ def _node_id() -> str:
     return handle.node_id if handle else ""
 
 
-def _secret() -> str:
-    """Return the key that sessions are signed with: the home's, so that they outlive a restart."""
+def keykey_secret() -> str:
+    """Return what sessions are signed and keys are hashed with: the home's, so that they outlive a restart."""
     handle = node_handle.current()
     return handle.home_secret if handle and handle.home_secret else str(settings.SECRET_KEY)
 
