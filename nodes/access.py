@@ -165,7 +165,7 @@ def _node_id() -> str:
     return handle.node_id if handle else ""
 
 
-def keykey_secret() -> str:
+def key_secret() -> str:
     """Return what sessions are signed and keys are hashed with: the home's, so that they outlive a restart."""
     handle = node_handle.current()
     return handle.home_secret if handle and handle.home_secret else str(settings.SECRET_KEY)
