@@ -28,7 +28,7 @@ from nodes.mesh.plans import EngineFacts
 PROBE_TIMEOUT_S = 20.0
 """For one `--help`; takes 15 to 40 ms, but a CUDA build on a cold disk takes seconds."""
 RPC_BANNER_TIMEOUT_S = 5.0
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Part of the key: raise it when `EngineFlags` or the parser changes."""
 KEPT_MAX = 4
 """Answers kept in one folder; the oldest go. A node uses one engine, its tests a few."""

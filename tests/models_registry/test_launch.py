@@ -35,7 +35,7 @@ def argv(engine: Engine, plan: ServerPlan, **more: list[str]) -> str:
 BASE = (
     "/e/llama-server -m /m/tiny.gguf --host 127.0.0.1 --port 7001 -c 8192 -np 2 -t 3 --alias tiny"
 )
-SWITCHES_070 = "--metrics --slots --jinja --no-ui --offline"
+SWITCHES_070 = "--cache-ram 512 --metrics --slots --jinja --no-ui --offline"
 SOLO_070 = f"{BASE} {SWITCHES_070} --embeddings --pooling mean"
 SOLO_050 = f"{BASE} --metrics --slots --jinja --no-webui"
 
