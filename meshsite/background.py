@@ -88,11 +88,8 @@ async def find_engine(options: Options, home: Home) -> EngineInUse | str:
         return str(fault)
 
 
-async def resolve_models(options: Options, post: Post) -> str | None:
-    """Resolve every wished model in the order of asking; each ends as wanted or refused.
-
-    Returns None when there is anything to serve, else why there is not.
-    """
+async def resolve_models(options: Options, post: Post) -> list[ev.ModelRefused]:
+    """Resolve every wished model in the order of asking; return the refusals, not yet posted."""
     from models_registry.demo import demo_path
 
     specs = options.models or (str(demo_path()),)
@@ -100,11 +97,16 @@ async def resolve_models(options: Options, post: Post) -> str | None:
     for number, spec in enumerate(specs):
         if refused := await resolve_model(options, spec, post, first=number == 0):
             refusals.append(refused)
-    return " ".join(refusals) if len(refusals) == len(specs) else None
+    return refusals
 
 
-async def resolve_model(options: Options, spec: str, post: Post, *, first: bool = True) -> str:
-    """Resolve one model, downloading it where that is allowed. Returns "" or why it was refused."""
+async def resolve_model(
+    options: Options, spec: str, post: Post, *, first: bool = True
+) -> ev.ModelRefused | None:
+    """Resolve one model, downloading it where that is allowed, and post that it is wanted.
+
+    Returns None, or the refusal: the caller posts it or ends the node.
+    """
     from models_registry.gguf_header import BadModelFile
     from models_registry.hub_errors import DownloadFailed
     from models_registry.resolve import ModelNotFound
@@ -123,10 +125,9 @@ async def resolve_model(options: Options, spec: str, post: Post, *, first: bool 
             lambda: _resolve(options, spec, progressed, allowed), f"resolve {name}"
         )
     except (ModelNotFound, BadModelFile, DownloadFailed) as problem:
-        post(ev.ModelRefused(name, str(problem)))
-        return str(problem)
+        return ev.ModelRefused(name, str(problem))
     post(ev.ModelWanted(facts, draft, asked_as=name))
-    return ""
+    return None
 
 
 def _resolve(

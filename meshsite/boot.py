@@ -139,7 +139,9 @@ class _Boot:
             self._handle_signals(node)
             self._write_running(node)
             await self._open_console(node)
-            self._greet(node)
+            await node.engine_looked_for.wait()
+            if not node.exited.done():
+                self._greet(node)
             node.spawn(self._keep_records(node))
             return await node.exited
         finally:

@@ -9,7 +9,7 @@ import hmac
 import logging
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,8 +79,10 @@ class RunningNode:
         self.feed = Feed()
         self.on_request: Callable[[RequestRecord], None] | None = None
         """Told of every finished request; set by whoever keeps usage."""
-        self.on_fatal: Callable[[str], None] = log.error
-        """Told why the node cannot do what it was started for; set by the boot, which then ends it."""
+        self.on_fatal: Callable[[str], None] | None = None
+        """Told why the node cannot do what it was started for; set by the boot, which then ends it.
+        None: the node lives on and shows the reason."""
+        self.engine_looked_for = asyncio.Event()
         self._identity = identity
         self._engine: background.EngineInUse | None = None
         self._supervisor: Supervisor | None = None
@@ -181,8 +183,8 @@ class RunningNode:
     async def _find_engine(self) -> None:
         found = await background.find_engine(self.options, self.home)
         if isinstance(found, str):
-            self.driver.post(ev.EngineUnavailable(found))
-            self.on_fatal(found)
+            self._cannot_serve(found, [ev.EngineUnavailable(found)])
+            self.engine_looked_for.set()
             return
         self._engine = found
         self._supervisor = Supervisor(
@@ -192,6 +194,7 @@ class RunningNode:
             report=self.driver.post,
         )
         self.driver.post(ev.EngineFound(found.engine.facts))
+        self.engine_looked_for.set()
 
     def _load_changed(self, sample: ev.ServerLoadSampled) -> None:
         # Answers that flow prove the engine alive: the hang watch need not ask it.
@@ -200,12 +203,27 @@ class RunningNode:
         self.driver.post(sample)
 
     async def _resolve_models(self) -> None:
-        refused = await background.resolve_models(self.options, self.driver.post)
-        if refused is not None:
-            self.on_fatal(refused)
+        refusals = await background.resolve_models(self.options, self.driver.post)
+        if len(refusals) == max(1, len(self.options.models)):
+            self._cannot_serve(" ".join(r.reason for r in refusals), refusals)
+            return
+        for refusal in refusals:
+            self.driver.post(refusal)
+
+    def _cannot_serve(self, text: str, events: Sequence[ev.Event]) -> None:
+        """End the node by the boot, which says why; without one, show the reason and live on."""
+        if self.on_fatal is not None:
+            self.on_fatal(text)
+            return
+        for event in events:
+            self.driver.post(event)
 
     async def _load(self, name: str) -> str:
-        return await background.resolve_model(self.options, name, self.driver.post)
+        refusal = await background.resolve_model(self.options, name, self.driver.post)
+        if refusal is None:
+            return ""
+        self.driver.post(refusal)
+        return refusal.reason
 
     def _engine_pids(self) -> tuple[int, ...]:
         return self._supervisor.pids() if self._supervisor else ()

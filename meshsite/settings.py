@@ -25,9 +25,6 @@ MESH_LLM_EPHEMERAL_KEY = bool(env.str("MESH_LLM_EPHEMERAL_KEY", default=""))
 SEARCH_PATH = env.str("PATH", default="")
 """Where programs are looked for, the engine among them."""
 
-ENVIRONMENT: dict[str, str] = dict(env.ENVIRON)
-"""The whole environment, for `models_registry.launch.engine_env` to make the engine's from."""
-
 
 def flag_default(flag: str) -> str | None:
     """Return the environment's value for a `runnode` flag such as ``--max-vram``, or None."""

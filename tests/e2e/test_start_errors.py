@@ -46,7 +46,9 @@ def test_missing_engine_names_the_command_that_installs_it(home: Path, tmp_path:
     text = refused(NodeProcess(home, "--bin-dir", str(empty)))
     assert "llama-server" in text
     no_engine = NodeProcess(home, PATH=str(empty))
-    assert "mesh-llm engine install" in refused(no_engine)
+    assert "No llama.cpp engine was found" in refused(no_engine)
+    assert "mesh-llm engine install" in no_engine.output
+    assert "brew install llama.cpp" in no_engine.output
 
 
 def test_unknown_model_lists_what_could_be_meant(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -69,7 +68,7 @@ class Command(BaseCommand):
         from models_registry.engine.devices import list_devices
         from models_registry.engine.find import find
 
-        engine = find(options["bin_dir"], settings.MESH_LLM_HOME, os.environ.get("PATH", ""))
+        engine = find(options["bin_dir"], settings.MESH_LLM_HOME, settings.SEARCH_PATH)
         devices = list_devices(engine)
         if options["json"]:
             shown = dataclasses.asdict(engine) | {
