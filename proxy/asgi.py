@@ -5,7 +5,6 @@ anywhere below become an answer here, once. Knows engines only through the routi
 """
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable
 from itertools import count
@@ -29,7 +28,7 @@ from proxy.upstream_local import LocalUpstreams
 
 __all__ = ["ApiApp", "ApiConfig"]
 
-log = logging.getLogger(__name__)
+OnDisconnect = Callable[[Callable[[], None]], None]
 
 
 class ApiApp:
@@ -190,7 +189,8 @@ class ApiApp:
             outbound = OutboundRequest(
                 request.method.encode("ascii"), request.target, self._onward(request, extra), body
             )
-            await self._carry(exchange, found, outbound, receive, send, extra)
+            watch = request.on_disconnect
+            await self._carry(exchange, found, outbound, receive, send, extra, watch)
         except Fault as fault:
             exchange.status = fault.kind.status
             raise
@@ -227,13 +227,14 @@ class ApiApp:
         receive: Receive,
         send: Send,
         extra: list[Header],
+        on_disconnect: OnDisconnect | None,
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
         exchange.attach(task)
         self._live.add(exchange)
         self._load.began(found.model)
-        watch = asyncio.create_task(_watch(receive, exchange))
+        watch = _watch(on_disconnect, receive, exchange)
         try:
             await exchange.run(
                 self._client, found, outbound, send, extra, self.config.retry_after_s
@@ -246,7 +247,8 @@ class ApiApp:
         finally:
             exchange.attach(None)
             self._live.discard(exchange)
-            watch.cancel()
+            if watch is not None:
+                watch.cancel()
 
     async def _ended(self, exchange: Exchange, send: Send) -> None:
         """Say why an exchange was ended from outside, where there is someone to hear it."""
@@ -280,8 +282,17 @@ class ApiApp:
         )
 
 
-async def _watch(receive: Receive, exchange: Exchange) -> None:
-    """End the exchange when its client goes."""
+def _watch(
+    on_disconnect: OnDisconnect | None, receive: Receive, exchange: Exchange
+) -> "asyncio.Task[None] | None":
+    """End the exchange when its client goes: by a call of our front, else by a task that waits."""
+    if on_disconnect is None:
+        return asyncio.create_task(_await_disconnect(receive, exchange))
+    on_disconnect(lambda: exchange.end(Outcome.CLIENT_GONE))
+    return None
+
+
+async def _await_disconnect(receive: Receive, exchange: Exchange) -> None:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":

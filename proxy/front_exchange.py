@@ -6,10 +6,11 @@ and when `send` waits. The connection tells it what arrives; it tells the connec
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from proxy.inbound import WRITE_NOW
+from proxy.inbound import ON_DISCONNECT, WRITE_NOW
 
 if TYPE_CHECKING:
     from proxy.front_connection import HttpConnection
@@ -42,6 +43,7 @@ class FrontExchange:
         "_events",
         "_head",
         "_left",
+        "_on_gone",
         "_waiter",
         "answer_done",
         "began_s",
@@ -56,7 +58,7 @@ class FrontExchange:
     def __init__(self, connection: "HttpConnection", scope: dict[str, Any], began_s: float) -> None:
         self._connection = connection
         self.scope = scope
-        scope["extensions"] = {WRITE_NOW: self.write_now}
+        scope["extensions"] = {WRITE_NOW: self.write_now, ON_DISCONNECT: self.on_disconnect}
         self.began_s = began_s
         """Loop time at which its headers were complete."""
         self.canned: bytes | None = None
@@ -72,6 +74,7 @@ class FrontExchange:
         self._waiter: asyncio.Future[None] | None = None
         self._disconnected = False
         self._end_said = False
+        self._on_gone: Callable[[], None] | None = None
         self._head: list[bytes] | None = None
         self._chunked = False
         self._events = False
@@ -104,10 +107,19 @@ class FrontExchange:
         self._body.clear()
         self._buffered = 0
         self._wake()
+        if self._on_gone is not None and not self.answer_done:
+            self._on_gone()
+
+    def on_disconnect(self, gone: Callable[[], None]) -> None:
+        """Call `gone` once the client has gone before the answer's end; at once if it has."""
+        self._on_gone = gone
+        if self._disconnected:
+            gone()
 
     def release(self) -> None:
         """The application has ended: let go of what refers back to this object."""
         self.scope.pop("extensions", None)
+        self._on_gone = None
 
     def can(self, answer: bytes) -> None:
         """Answer with these bytes instead of the application, which is told the client has gone."""

@@ -14,6 +14,12 @@ WRITE_NOW = "mesh_llm.write_now"
 It returns False once the client is slow; `send` waits for it then.
 """
 
+ON_DISCONNECT = "mesh_llm.on_disconnect"
+"""ASGI extension of our front: a function that takes what to call once the client has gone.
+
+Saves a task per request that would wait for `http.disconnect`.
+"""
+
 _NOT_FORWARDED = frozenset(
     b"host connection keep-alive transfer-encoding te trailer upgrade proxy-connection "
     b"proxy-authorization expect content-length origin authorization x-api-key cookie "
@@ -25,7 +31,16 @@ _NOT_FORWARDED = frozenset(
 class InboundRequest:
     """Method, path and headers of one request."""
 
-    __slots__ = ("forwarded", "hosts", "method", "path", "seen", "target", "write_now")
+    __slots__ = (
+        "forwarded",
+        "hosts",
+        "method",
+        "on_disconnect",
+        "path",
+        "seen",
+        "target",
+        "write_now",
+    )
 
     def __init__(self, scope: dict[str, Any]) -> None:
         self.method: str = scope["method"]
@@ -33,6 +48,8 @@ class InboundRequest:
         extensions = scope.get("extensions") or {}
         self.write_now: Callable[[bytes], bool] | None = extensions.get(WRITE_NOW)
         """What our own front offers besides `send`; None under other servers."""
+        self.on_disconnect: Callable[[Callable[[], None]], None] | None
+        self.on_disconnect = extensions.get(ON_DISCONNECT)
         raw: bytes = scope.get("raw_path") or self.path.encode("utf-8", "surrogateescape")
         query: bytes = scope.get("query_string", b"")
         raw = raw.partition(b"?")[0]

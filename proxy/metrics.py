@@ -7,7 +7,7 @@ do; names that clients make up never do.
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from proxy.records import RequestRecord
+from proxy.records import Outcome, RequestRecord
 
 MODELS_MAX = 64
 """Model labels; further models are counted under ``other``."""
@@ -44,17 +44,28 @@ class ApiMetrics:
             "mesh_llm_requests_in_flight", "Requests now on their way.", registry=registry
         )
         self._models: set[str] = set()
+        self._counters: dict[tuple[str, str, int, Outcome], Counter] = {}
+        """The counter of each set of labels: `labels` costs more than the count."""
+        self._histograms: dict[str, Histogram] = {}
 
     def observe(self, record: RequestRecord) -> None:
         """Count a finished request."""
         model = self._label(record.model)
-        self._requests.labels(model, record.path, str(record.status), record.outcome.value).inc()
+        key = (model, record.path, record.status, record.outcome)
+        counter = self._counters.get(key)
+        if counter is None:
+            words = (model, record.path, str(record.status), record.outcome.value)
+            counter = self._counters[key] = self._requests.labels(*words)
+        counter.inc()
         if record.tokens:
             self._tokens.labels(model).inc(record.tokens)
         if record.retries:
             self._retries.inc(record.retries)
         if record.ttfb_ms is not None and record.model:
-            self._ttfb.labels(model).observe(record.ttfb_ms / 1000)
+            histogram = self._histograms.get(model)
+            if histogram is None:
+                histogram = self._histograms[model] = self._ttfb.labels(model)
+            histogram.observe(record.ttfb_ms / 1000)
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""

@@ -11,7 +11,7 @@ from enum import Enum
 import msgspec
 
 from nodes.mesh.model_facts import Capability
-from nodes.mesh.routing import Refusal, RefusalKind, RequestNeeds
+from nodes.mesh.routing import AUTO, Refusal, RefusalKind, RequestNeeds
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -101,7 +101,8 @@ def read_facts(body: bytes, *, embeddings: bool = False, form: bool = False) -> 
     capabilities = {Capability.EMBEDDINGS} if embeddings else set()
     if bytes(_raw(fields.tools)).strip() not in (b"", b"null", b"[]"):
         capabilities.add(Capability.TOOLS)
-    if _IMAGE_PART.search(body):
+    # Only a choice left to the mesh asks what a model can; a search through 32 MiB is not free.
+    if (model is None or model.casefold() == AUTO) and _IMAGE_PART.search(body):
         capabilities.add(Capability.VISION)
     stream = bytes(_raw(fields.stream)).strip() == b"true"
     return RequestFacts(RequestNeeds(model, frozenset(capabilities)), stream)
