@@ -51,7 +51,8 @@ async def sample_resources(
 
 
 async def sample_load(
-    samples: Callable[[float], tuple[ev.ServerLoadSampled, ...]], post: Post
+    samples: Callable[[float], tuple[ev.ServerLoadSampled, ...]],
+    post: Callable[[ev.ServerLoadSampled], None],
 ) -> None:
     """Post what the engines do, when it changed."""
     last: dict[ModelName, ev.ServerLoadSampled] = {}

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from meshsite import django_side, greeting, node_logging, ports, settings
 from meshsite.compose import Endpoints, RunningNode
@@ -19,6 +20,7 @@ from meshsite.invitation import open_identity
 from meshsite.options import Options, OptionsError, parse
 from meshsite.version import VERSION
 from models_registry import children
+from models_registry.shards import model_stem
 from nodes.runtime import bind_port
 from nodes.runtime.home import Home, HomeError, enter
 from nodes.runtime.identity import IdentityError
@@ -215,7 +217,7 @@ class _Boot:
             api_url=ends.api_url,
             console_url=ends.console_url,
             operator_url=operator,
-            models=self._options.models,
+            models=tuple(model_stem(Path(spec).name) for spec in self._options.models),
             token=node.handle.invite_token(),
             needs_key=self._options.api_key is not None,
         )

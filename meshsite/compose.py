@@ -28,6 +28,7 @@ from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
 from nodes.mesh.view import Me
 from nodes.runtime import handle
+from nodes.runtime.daemon_thread import in_daemon_thread
 from nodes.runtime.driver import Driver
 from nodes.runtime.feed import Feed
 from nodes.runtime.home import Home
@@ -109,7 +110,8 @@ class RunningNode:
             lambda: self._engine.devices if self._engine else (), self.options.max_vram_bytes
         )
         self.spawn(background.sample_resources(sampler, self._engine_pids, self.driver.post))
-        self.spawn(background.sample_load(self.api.load_samples, self.driver.post))
+        self.spawn(in_daemon_thread(sampler.look_for_gpus, "look for GPUs"))
+        self.spawn(background.sample_load(self.api.load_samples, self._load_changed))
 
     def request_stop(self, reason: str) -> None:
         """Ask for an orderly stop; `exited` is set when the engines are gone."""
@@ -190,6 +192,12 @@ class RunningNode:
             report=self.driver.post,
         )
         self.driver.post(ev.EngineFound(found.engine.facts))
+
+    def _load_changed(self, sample: ev.ServerLoadSampled) -> None:
+        # Answers that flow prove the engine alive: the hang watch need not ask it.
+        if self._supervisor is not None and sample.in_flight:
+            self._supervisor.note_activity(sample.model)
+        self.driver.post(sample)
 
     async def _resolve_models(self) -> None:
         refused = await background.resolve_models(self.options, self.driver.post)

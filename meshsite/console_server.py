@@ -41,6 +41,8 @@ class ConsoleServer:
 
         server = Server(
             self._application,
+            # Never opened (that is `run`'s work); without a word here Daphne ends the process.
+            endpoints=["adopted sockets"],
             signal_handlers=False,
             request_buffer_size=REQUEST_BUFFER_BYTES,
             websocket_timeout=-1,

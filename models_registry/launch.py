@@ -17,6 +17,9 @@ ALL_LAYERS = "99"
 """More than any model has: every layer goes to the devices, none stays on the host's own CPU."""
 EMBEDDING_BATCH_MAX = 2048
 """Tokens of one embedding input: it must fit one physical batch, whose buffers grow with it."""
+PROMPT_CACHE_MIB = 512
+"""RAM for prompts of conversations that left their slot. The engine's own default is 8 GiB, on top of
+what a model was planned with: more than a small machine has."""
 CHAT_AND_EMBEDDINGS_SINCE = (0, 7)
 """The first version tried that answers chat with `--embeddings` on; builds of 2025 refuse it."""
 CHAT_AND_EMBEDDINGS_SINCE_BUILD = 11669
@@ -48,7 +51,7 @@ def server_argv(
     argv = [engine.facts.server_path, "-m", plan.model.path]
     argv += ["--host", LOOPBACK, "--port", str(port), "-c", str(plan.context * plan.parallel)]
     argv += _with(flags.parallel, str(plan.parallel)) + _with(flags.threads, str(threads))
-    argv += _with(flags.alias, plan.name)
+    argv += _with(flags.alias, plan.name) + _with(flags.cache_ram, str(PROMPT_CACHE_MIB))
     for switch in (flags.metrics, flags.slots, flags.jinja, flags.no_ui, flags.offline):
         argv += _with(switch)
     argv += _embeddings(engine, plan)

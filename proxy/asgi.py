@@ -181,6 +181,7 @@ class ApiApp:
         request_id: str,
     ) -> None:
         exchange = Exchange(request_id, route.label, self._node_id)
+        exchange.write_now = request.write_now
         size = 0
         try:
             body = await self._bodies.read(receive, request.seen.get(b"content-length"))

@@ -61,6 +61,8 @@ class Exchange:
         self._tokens: int | None = None
         self._tokens_reported = 0
         self._task: asyncio.Task[Any] | None = None
+        self.write_now: Callable[[bytes], bool] | None = None
+        """Writes a piece of the begun answer at once; False: the client is slow. None: only `send`."""
         self.ended_by: Fault | Outcome | None = None
         """Why the exchange was ended from outside; None: it was not."""
 
@@ -152,13 +154,20 @@ class Exchange:
 
     async def _relay_events(self, answer: Answer, chunk: bytes, send: Send) -> None:
         scanner = self._scanner = SseScanner()
-        feed, read = scanner.feed, answer.read
+        feed, write_now = scanner.feed, self.write_now
+
+        def sink(piece: bytes) -> bool:
+            whole = feed(piece)
+            return not whole or write_now is None or write_now(whole)
+
         while chunk:
-            whole = feed(chunk)
-            if whole:
-                await send({"type": "http.response.body", "body": whole, "more_body": True})
+            await send({"type": "http.response.body", "body": feed(chunk), "more_body": True})
             try:
-                chunk = await read()
+                if write_now is not None:
+                    await answer.pump(sink)
+                    # `send` is what waits for a slow client.
+                    await send({"type": "http.response.body", "body": b"", "more_body": True})
+                chunk = await answer.read()
             except UpstreamError as error:
                 await self._break_off(send, _broken_fault(error, self.model))
                 return

@@ -88,7 +88,7 @@ class HttpConnection(asyncio.Protocol):
             self.abort()  # its body will never be whole
             return False
         self._half_closed = self._no_more = True
-        watch_half_closed(transport, self._config.half_close_probe_s, self._may_probe)
+        watch_half_closed(transport, self._config.half_close_probe_s, self._probe_bytes)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -156,6 +156,7 @@ class HttpConnection(asyncio.Protocol):
                 exchange.can(self._canned(Fault(FaultKind.BROKEN, "The node failed; see its log.")))
         finally:
             self._task = None
+            exchange.release()
             self._answered(exchange)
 
     def _answered(self, exchange: FrontExchange) -> None:
@@ -280,11 +281,8 @@ class HttpConnection(asyncio.Protocol):
         if not self._queue:
             self._end(linger=False)
 
-    def _may_probe(self) -> bool:
-        if not self._queue:
-            return False
-        first = self._queue[0]
-        return not first.started and first.scope.get("http_version") == "1.1"
+    def _probe_bytes(self) -> bytes:
+        return self._queue[0].probe_bytes() if self._queue else b""
 
     def sweep(self, now: float) -> None:
         """End what has waited too long; called by the server every `sweep_interval_s`."""

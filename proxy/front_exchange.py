@@ -9,6 +9,8 @@ from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from proxy.inbound import WRITE_NOW
+
 if TYPE_CHECKING:
     from proxy.front_connection import HttpConnection
 
@@ -30,12 +32,14 @@ class FrontExchange:
     """One request from its headers to the end of its answer."""
 
     __slots__ = (
+        "_between_events",
         "_body",
         "_buffered",
         "_chunked",
         "_connection",
         "_disconnected",
         "_end_said",
+        "_events",
         "_head",
         "_left",
         "_waiter",
@@ -52,6 +56,7 @@ class FrontExchange:
     def __init__(self, connection: "HttpConnection", scope: dict[str, Any], began_s: float) -> None:
         self._connection = connection
         self.scope = scope
+        scope["extensions"] = {WRITE_NOW: self.write_now}
         self.began_s = began_s
         """Loop time at which its headers were complete."""
         self.canned: bytes | None = None
@@ -69,6 +74,8 @@ class FrontExchange:
         self._end_said = False
         self._head: list[bytes] | None = None
         self._chunked = False
+        self._events = False
+        self._between_events = False
         self._left: int | None = None
         """Bytes of a sized answer still to come; None: the answer is not sized."""
 
@@ -97,6 +104,10 @@ class FrontExchange:
         self._body.clear()
         self._buffered = 0
         self._wake()
+
+    def release(self) -> None:
+        """The application has ended: let go of what refers back to this object."""
+        self.scope.pop("extensions", None)
 
     def can(self, answer: bytes) -> None:
         """Answer with these bytes instead of the application, which is told the client has gone."""
@@ -154,6 +165,12 @@ class FrontExchange:
         if self._connection.write_paused:
             await self._connection.drained()
 
+    def write_now(self, data: bytes) -> bool:
+        """Write a piece of the begun answer's body; return False once the client is slow."""
+        if not self._disconnected:
+            self._write(data, last=False)
+        return not self._connection.write_paused
+
     def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         assert self._head is None and not self.started, "an answer starts once"
         lines = [status_line(status), self._connection.date_line()]
@@ -161,6 +178,8 @@ class FrontExchange:
             lines.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
                 self._left = int(value)
+            elif name == b"content-type":
+                self._events = value.startswith(b"text/event-stream")
         bodiless = self.scope["method"] == "HEAD" or status in (204, 304)
         if bodiless:
             self._left = 0
@@ -193,10 +212,21 @@ class FrontExchange:
                 parts.append(b"0\r\n\r\n")
         else:
             parts.append(body)
+        if self._events and body:
+            self._between_events = body.endswith(b"\n\n")
         if len(body) <= _JOIN_MAX_BYTES:
             self._connection.write(b"".join(parts))
         else:
             self._connection.write_parts(parts)
+
+    def probe_bytes(self) -> bytes:
+        """Return what makes a client that has gone answer with a reset, and harms no other."""
+        if not self.started:
+            one_one = self.scope.get("http_version") == "1.1"
+            return b"HTTP/1.1 102 Processing\r\n\r\n" if one_one else b""
+        if self._between_events and not self.answer_done:
+            return b"3\r\n:\n\n\r\n" if self._chunked else b":\n\n"
+        return b""
 
     def _finish(self) -> None:
         if self._left:  # fewer bytes than announced: never a clean end

@@ -2,8 +2,9 @@
 
 A closed socket and a half-closed one look alike until something is written: who has gone answers
 with a reset. Before an answer has begun an interim response (RFC 9110 section 15.2) is that
-something; later the answer's own bytes are. The event loops do not report a reset of a socket whose
-input has ended, so the socket is asked, a few times a second, for such clients alone.
+something, in a stream of events a comment line, else the answer's own bytes. The event loops do not
+report a reset of a socket whose input has ended, so the socket is asked, a few times a second, for
+such clients alone.
 """
 
 import asyncio
@@ -12,20 +13,21 @@ from collections.abc import Callable
 
 POLL_INTERVAL_S = 0.05
 """How often the socket is asked."""
-INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
 def watch_half_closed(
-    transport: asyncio.Transport, probe_after_s: float, may_probe: Callable[[], bool]
+    transport: asyncio.Transport, probe_after_s: float, probe_bytes: Callable[[], bytes]
 ) -> None:
-    """Abort the transport once its client turns out gone. `may_probe`: no answer byte is out yet."""
+    """Abort the transport once its client turns out gone.
+
+    `probe_bytes` returns what can be written now without harm to the answer; empty: nothing.
+    """
     loop = asyncio.get_running_loop()
     sock = transport.get_extra_info("socket")
 
     def probe() -> None:
         if not transport.is_closing():
-            if may_probe():
-                transport.write(INTERIM)
+            transport.write(probe_bytes())
             loop.call_later(POLL_INTERVAL_S, poll)
 
     def poll() -> None:

@@ -3,9 +3,16 @@
 PURE.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from proxy.upstream import Header
+
+WRITE_NOW = "mesh_llm.write_now"
+"""ASGI extension of our front: a function that writes body bytes at once, without a task's turn.
+
+It returns False once the client is slow; `send` waits for it then.
+"""
 
 _NOT_FORWARDED = frozenset(
     b"host connection keep-alive transfer-encoding te trailer upgrade proxy-connection "
@@ -18,11 +25,14 @@ _NOT_FORWARDED = frozenset(
 class InboundRequest:
     """Method, path and headers of one request."""
 
-    __slots__ = ("forwarded", "hosts", "method", "path", "seen", "target")
+    __slots__ = ("forwarded", "hosts", "method", "path", "seen", "target", "write_now")
 
     def __init__(self, scope: dict[str, Any]) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        extensions = scope.get("extensions") or {}
+        self.write_now: Callable[[bytes], bool] | None = extensions.get(WRITE_NOW)
+        """What our own front offers besides `send`; None under other servers."""
         raw: bytes = scope.get("raw_path") or self.path.encode("utf-8", "surrogateescape")
         query: bytes = scope.get("query_string", b"")
         raw = raw.partition(b"?")[0]

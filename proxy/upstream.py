@@ -3,7 +3,7 @@
 The contract between the walk over the candidates and the clients that carry bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -53,6 +53,13 @@ class Answer(Protocol):
         """Return the next bytes of the body, empty at its clean end.
 
         Raises UpstreamError when it ends any other way.
+        """
+        ...
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> None:
+        """Hand every piece to `sink` as it comes until that returns False or nothing more comes.
+
+        What ended it is told by the next `read`. `sink` must not raise.
         """
         ...
 

@@ -43,6 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._queued = 0
         self._waiter: asyncio.Future[None] | None = None
         self._write_waiter: asyncio.Future[None] | None = None
+        self._sink: Callable[[bytes], bool] | None = None
         self._write_paused = False
         self._read_paused = False
         self.closed = False
@@ -94,6 +95,21 @@ class UpstreamConnection(asyncio.Protocol):
             if self._finished:
                 return b""
             await self._wait()
+
+    async def pump(self, sink: "Callable[[bytes], bool]") -> None:
+        """Hand every piece to `sink` the moment it comes, with no task woken for it.
+
+        Returns when `sink` has returned False (its reader is slow) or nothing more will come;
+        `read` then says which. `sink` must not raise.
+        """
+        if self._chunks and not sink(self._take()):
+            return
+        self._sink = sink
+        try:
+            while self._sink is not None and not self._finished and self._error is None:
+                await self._wait()
+        finally:
+            self._sink = None
 
     def close(self) -> None:
         """Let go: back to the pool after a sized and finished answer, else closed at once."""
@@ -187,6 +203,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.deadline = None  # the client is slow, not the engine
             assert self._transport is not None
             self._transport.pause_reading()
+        sink = self._sink
+        if sink is not None and self._chunks:
+            if sink(self._take()) and not self._finished:
+                return
+            self._sink = None
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models_registry.demo.vocabulary import CHAT_TEMPLATE, TURN_END, Vocabulary, build_vocabulary
+from models_registry.demo.vocabulary import TOOLS_TEMPLATE, TURN_END, Vocabulary, build_vocabulary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,7 +133,7 @@ def _metadata(writer: Any, shape: Sizes, vocabulary: Vocabulary, name: str) -> N
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_file_type({"f16": 1, "q8_0": 7}[shape.dtype])
     if shape.pooling is None:
-        writer.add_chat_template(CHAT_TEMPLATE)
+        writer.add_chat_template(TOOLS_TEMPLATE)
     else:
         writer.add_uint32("llama.pooling_type", shape.pooling)
     add_tokenizer(writer, vocabulary)

@@ -3,7 +3,7 @@
     python -m models_registry.demo.train [OUT.gguf] [--steps 1300]
 
 Needs torch (CPU), numpy and gguf; torch is no requirement of the project: install it apart. Takes about
-five minutes on two cores. The same seed and steps give an equally good model, not the same bytes (torch
+ten minutes on two cores. The same seed and steps give an equally good model, not the same bytes (torch
 adds up in another order on another machine). The text is the project's own (`text.toml`, CC0-1.0), and so
 is the model.
 """

@@ -20,6 +20,18 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
+TOOLS_TEMPLATE = (
+    "{% if tools %}{{ '<|im_start|>system\\nTools: ' }}{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
+    "{{ '\\nCall one inside <tool_call> as {\"name\": ..., \"arguments\": ...}.<|im_end|>\\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}"
+    "{% if m['content'] %}{{ m['content'] }}{% endif %}"
+    "{% for call in m['tool_calls'] or [] %}{{ '<tool_call>\\n{\"name\": \"' + call['function']['name'] + "
+    "'\", \"arguments\": ' }}{{ call['function']['arguments'] | tojson }}{{ '}\\n</tool_call>' }}{% endfor %}"
+    "{{ '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""The same with tools, in the form that Hermes models made common: for test models, which babble but
+whose engine then accepts a tool's schema and holds the answer to it."""
+
 
 class Kind(IntEnum):
     """A token's kind, by llama.cpp's numbers (gguf.TokenType)."""

@@ -25,6 +25,7 @@ class EngineFlags:
     batch: str | None = None
     ubatch: str | None = None
     metrics: str | None = None
+    cache_ram: str | None = None
     slots: str | None = None
     props: str | None = None
     jinja: str | None = None
@@ -64,6 +65,7 @@ def parse_flags(server_help: str, rpc_help: str | None) -> EngineFlags:
         batch=_first(server, "-b", "--batch-size"),
         ubatch=_first(server, "-ub", "--ubatch-size"),
         metrics=_first(server, "--metrics"),
+        cache_ram=_first(server, "--cache-ram"),
         slots=_first(server, "--slots"),
         props=_first(server, "--props"),
         jinja=_first(server, "--jinja"),

@@ -1,4 +1,4 @@
-"""How often one source address may ask: token buckets, bounded in number. Pure but for the time it is told."""
+"""How often one source address may ask: token buckets, bounded in number. Pure."""
 
 from collections import OrderedDict
 

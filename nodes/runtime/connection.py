@@ -285,10 +285,6 @@ class PeerConnection(QuicConnectionProtocol):
             self._accept(stream)
 
     def _accept(self, stream: Stream) -> None:
-        if self._is_ours(stream.stream_id):
-            self.counters.add(Counted.PROTOCOL_ERRORS)
-            self.end(CLOSE_PROTOCOL, "protocol error: an answer that opens")
-            return
         if not self.is_open:
             # 1-RTT data can arrive with the packet that completes the handshake.
             if self._is_complete() and self.end_reason is None:

@@ -102,11 +102,12 @@ class FrameReader:
 
     __slots__ = ("_held", "_opened", "_rest")
 
-    def __init__(self) -> None:
+    def __init__(self, *, expects_open: bool) -> None:
+        """`expects_open`: the other side opens this stream; else it only answers on ours."""
         self._held = b""
         self._rest = 0
         """Bytes of the DATA frame under way that have not come yet."""
-        self._opened = False
+        self._opened = not expects_open
 
     @property
     def at_boundary(self) -> bool:

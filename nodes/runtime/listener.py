@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from aioquic._buffer import Buffer
 from aioquic.asyncio.server import QuicServer
-from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
@@ -88,6 +88,9 @@ class Listener(QuicServer):
             or header.packet_type != QuicPacketType.INITIAL
         ):
             return True
+        if header.version not in self._configuration.supported_versions:
+            # Answered with the versions known here, in fewer bytes than came: what `port_probe` asks.
+            return True
         if len(data) < _INITIAL_MIN_BYTES:
             return False
         full = len(self.half_open) >= self._settings.half_open_max
@@ -96,7 +99,8 @@ class Listener(QuicServer):
             return False
         # A token in the first packet answers a Retry of ours: it must be judged whatever the pressure.
         pressed = len(self.half_open) >= self._settings.retry_from
-        self._retry = self._retry_tokens if header.token or pressed else None
+        retry = self._retry_tokens if header.token or pressed else None
+        setattr(self, "_retry", retry)  # noqa: B010 - typed by aioquic as never None
         asking_only = pressed and not header.token
         if asking_only or self._limits.allow(str(addr[0]), asyncio.get_running_loop().time()):
             return True

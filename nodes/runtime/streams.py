@@ -64,9 +64,9 @@ class Stream:
     ) -> None:
         self.stream_id = stream_id
         self.kind = kind
-        """What it is for; empty on an accepted stream until its OPEN has come."""
+        """What it is for; empty at first on a stream that the other side opens, until its OPEN has come."""
         self._carrier = carrier
-        self._frames = FrameReader()
+        self._frames = FrameReader(expects_open=not kind)
         self._chunks: deque[bytes] = deque()
         self._unread_bytes = 0
         self._owed_bytes = 0

@@ -32,8 +32,12 @@ def free_port() -> int:
 class NodeProcess:
     """`mesh-llm ARGS` under a home of its own. A context manager: the node is ended, whatever happens."""
 
-    def __init__(self, home: Path, *args: str, engine: Path | None = None, **env: str) -> None:
+    def __init__(
+        self, home: Path, *args: str, engine: Path | None = None, until: str = "ready", **env: str
+    ) -> None:
+        """`until`: what entering waits for, ``ready`` (a model answers) or ``open`` (the port does)."""
         self.home = home
+        self._until = until
         self.port = free_port()
         self.args = ["--port", str(self.port), *args]
         if engine is not None:
@@ -61,7 +65,7 @@ class NodeProcess:
     def __enter__(self) -> Self:
         self.start()
         try:
-            self.wait_ready()
+            (self.wait_ready if self._until == "ready" else self.wait_open)()
         except BaseException:
             self.__exit__(None, None, None)
             raise

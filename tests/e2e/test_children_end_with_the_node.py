@@ -21,9 +21,9 @@ def bystander(engine_dir: Path, models_dir: Path) -> Iterator[subprocess.Popen]:
     """A llama-server that is nobody's child but the test's."""
     port = str(free_port())
     argv = [
-        engine_dir / "llama-server",
+        str(engine_dir / "llama-server"),
         "-m",
-        models_dir / "tiny.gguf",
+        str(models_dir / "tiny.gguf"),
         "--port",
         port,
         "-c",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.proxy.conftest import StartApi, eventually, post
-from tests.proxy.fake_upstream import Call, FakeUpstream, stream_ok
+from tests.proxy.fake_upstream import Call, FakeUpstream, event, stream_ok
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"model":"demo"}'
@@ -223,6 +223,42 @@ async def test_client_that_closes_before_the_answer_frees_the_engine(
     await asyncio.wait_for(gone.wait(), 1)
     await eventually(lambda: api.records)
     assert api.records[0].outcome == "client_gone"
+
+
+async def test_client_that_closes_while_the_engine_is_silent_midway_frees_it(
+    start_api: StartApi, engine: FakeUpstream
+) -> None:
+    async def silent(call: Call) -> None:
+        await call.begin_stream()
+        await call.chunk(event(0))
+        await call.client_gone()
+
+    engine.script = silent
+    api = await start_api(engine)
+    client = await api.connect()
+    await client.send(post(CHAT, BODY))
+    await client.until(event(0))
+    client.close()
+    await eventually(lambda: engine.open == 0, wait_s=1)
+
+
+async def test_half_closed_client_of_a_slow_stream_gets_every_event(
+    start_api: StartApi, engine: FakeUpstream
+) -> None:
+    async def slow(call: Call) -> None:
+        await call.begin_stream()
+        await call.chunk(event(0))
+        await asyncio.sleep(0.4)
+        await call.chunk(event(1))
+        await call.end_stream()
+
+    engine.script = slow
+    api = await start_api(engine)
+    client = await api.connect()
+    await client.send(post(CHAT, BODY))
+    client.writer.write_eof()
+    _, _, body = await client.answer()
+    assert body.replace(b":\n\n", b"") == event(0) + event(1)
 
 
 async def test_expect_100_continue_is_answered_when_the_body_is_wanted(

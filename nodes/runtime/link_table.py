@@ -1,0 +1,162 @@
+"""All links of a node and the connections they are made of: who is in use, who has drained, who is gone.
+
+Decides which connection of a pair is used and when a spare one is closed. A connection that ends takes
+away only itself. Knows no sockets and no dialling.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+
+from nodes.mesh.ids import NodeId
+from nodes.runtime.address import Address
+from nodes.runtime.connection import (
+    CLOSE_NORMAL,
+    CLOSE_REFUSED,
+    CLOSE_REPLACED,
+    CLOSE_SHUTDOWN,
+    PeerConnection,
+)
+from nodes.runtime.counters import Counted, Counters
+from nodes.runtime.credentials import CredentialError
+from nodes.runtime.greeting import Hello
+from nodes.runtime.link import Link, LinkNumber, Strand
+from nodes.runtime.tasks import TaskSet
+from nodes.runtime.transport_events import LinkEnd, TransportEvents
+from nodes.runtime.trust import Trust
+
+SWEEP_S = 1.0
+EXTRA_IDLE_S = 30.0
+"""A further connection without streams for so long is closed by the side that dialled it."""
+DRAIN_MIN_S = 2.0
+"""A connection that lost to its twin stays this long at least: packets may still be on their way."""
+TWIN_PING_S = 1.0
+
+
+class LinkTable:
+    """Peer id -> link, and connection -> its place in a link."""
+
+    def __init__(
+        self,
+        trust: Trust,
+        events: TransportEvents,
+        counters: Counters,
+        tasks: TaskSet,
+        drain_s: float,
+        dial_more: Callable[[Link], Awaitable[None]],
+    ) -> None:
+        self.links: dict[NodeId, Link] = {}
+        self.strands: dict[PeerConnection, tuple[Link, Strand]] = {}
+        self._trust = trust
+        self._events = events
+        self._counters = counters
+        self._tasks = tasks
+        self._drain_s = drain_s
+        self._dial_more = dial_more
+        self._numbers = itertools.count(1)
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def add(self, connection: PeerConnection, theirs: Hello, *, extra: bool) -> Link:
+        """Return the link of a greeted connection's peer, the connection now in it; a change is told."""
+        assert connection.peer is not None and connection.peer.credential is not None
+        now_s = asyncio.get_running_loop().time()
+        link = self.links.get(connection.peer_id)
+        if link is None:
+            link = Link(connection.peer_id, connection.peer.credential.role, self._dial_more)
+            self.links[connection.peer_id] = link
+        strand = Strand(connection, LinkNumber(next(self._numbers)), theirs, extra)
+        before = link.primary
+        self.strands[connection] = (link, strand)
+        replaced = link.add(strand, self._trust.node_id, now_s)
+        if replaced is not None and replaced.hello.instance != theirs.instance:
+            self._tasks.spawn(self._end_stale(link, replaced))
+        connection.on_socket_error = lambda error: self._socket_error(link, connection, error)
+        self._arm_sweeper()
+        if link.primary is not before:
+            self._events.link_up(link)
+        return link
+
+    def remove(self, connection: PeerConnection, reason: str) -> None:
+        """Forget a connection that has ended; tell only what that changes."""
+        known = self.strands.pop(connection, None)
+        if known is None:
+            return
+        link, strand = known
+        orderly = connection.end_code in (CLOSE_NORMAL, CLOSE_SHUTDOWN) and reason != "Idle timeout"
+        if not orderly:
+            self._counters.add(Counted.CONNECTIONS_LOST)
+        if not link.remove(connection) or self._closed:
+            return
+        if link.is_up:
+            self._events.link_up(link)
+            return
+        if self.links.get(link.peer_id) is link:
+            del self.links[link.peer_id]
+        self._events.link_down(
+            link, strand.number, LinkEnd.CLOSED if orderly else LinkEnd.LOST, reason
+        )
+
+    def recheck(self) -> None:
+        """Close the links of peers that are no longer admitted: revoked, or of an ended epoch."""
+        for connection in tuple(self.strands):
+            assert connection.peer is not None
+            try:
+                self._trust.admit(connection.peer_id, connection.peer.credential)
+            except CredentialError as error:
+                connection.end(CLOSE_REFUSED, error.code)
+
+    def close(self) -> None:
+        """End every connection; nothing is told any more."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in tuple(self.strands):
+            connection.end(CLOSE_SHUTDOWN, "the node stops")
+        self.links.clear()
+
+    async def _end_stale(self, link: Link, old: Strand) -> None:
+        """End the connection of an earlier process of the peer; if it still answers, there are two."""
+        try:
+            async with asyncio.timeout(TWIN_PING_S):
+                await old.connection.ping()
+        except (TimeoutError, ConnectionError):
+            pass
+        else:
+            if old.connection.is_open:
+                self._counters.add(Counted.TWINS_SEEN)
+                self._events.twin_seen(link.peer_id, "two running processes use this node's key")
+        old.connection.end(CLOSE_REPLACED, "another process of this node has taken over")
+
+    def _socket_error(self, link: Link, connection: PeerConnection, error: OSError) -> None:
+        place = connection.remote_address
+        in_use = link.primary is not None and link.primary.connection is connection
+        if isinstance(error, ConnectionRefusedError) and place is not None and in_use:
+            self._events.port_refused(link, Address(*place))
+
+    def _arm_sweeper(self) -> None:
+        if self._sweeper is None and not self._closed:
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what has drained and what is spare."""
+        self._sweeper = None
+        now_s = asyncio.get_running_loop().time()
+        for connection, (link, strand) in tuple(self.strands.items()):
+            if strand is link.primary or not connection.dialled:
+                continue
+            if connection.streams:
+                strand.idle_since_s = None
+            elif strand.idle_since_s is None:
+                strand.idle_since_s = now_s
+            if self._is_done(strand, now_s):
+                connection.end(CLOSE_NORMAL, "not in use")
+        if self.strands:
+            self._arm_sweeper()
+
+    def _is_done(self, strand: Strand, now_s: float) -> bool:
+        idle_s = 0.0 if strand.idle_since_s is None else now_s - strand.idle_since_s
+        if strand.draining_since_s is None:
+            return idle_s >= EXTRA_IDLE_S
+        drained_s = now_s - strand.draining_since_s
+        return drained_s >= self._drain_s or (idle_s > 0 and drained_s >= DRAIN_MIN_S)
