@@ -150,13 +150,11 @@ class TokenLedger:
             return None
         return _token(record, key, addresses).encode()
 
-    def redeem(
-        self, key: MeshKey, token: InviteToken, node_id: NodeId, *, client: bool
-    ) -> TokenRecord:
-        """Return the record after letting `node_id` in. The same node may come again at no further use.
+    def check(self, key: MeshKey, token: InviteToken, node_id: NodeId, *, client: bool) -> None:
+        """Return when `redeem` would let `node_id` in.
 
         Raises:
-            TokenError: the subclass says why not; nothing was counted.
+            TokenError: the subclass says why not.
         """
         if not is_genuine(key, token):
             raise TokenRefusedError
@@ -165,15 +163,28 @@ class TokenLedger:
             raise TokenExpiredError(token.expires_s, now_s)
         if token.clients_only and not client:
             raise TokenClientsOnlyError
-        record = self._records.get(token.token_id) or self._foreign(token)
+        record = self._records.get(token.token_id)
+        if record is None:
+            return
         if record.revoked:
             raise TokenRevokedError
-        if node_id not in record.redeemed_by:
-            if record.uses_left == 0:
-                raise TokenUsedUpError
-            if len(record.redeemed_by) < MAX_NODES_PER_RECORD:
-                record.redeemed_by.append(node_id)
-                self._write()
+        if node_id not in record.redeemed_by and record.uses_left == 0:
+            raise TokenUsedUpError
+
+    def redeem(
+        self, key: MeshKey, token: InviteToken, node_id: NodeId, *, client: bool
+    ) -> TokenRecord:
+        """Return the record after letting `node_id` in. The same node may come again at no further use.
+
+        Raises:
+            TokenError: the subclass says why not; nothing was counted.
+            TokenLedgerError: the use cannot be kept; nobody is to be let in.
+        """
+        self.check(key, token, node_id, client=client)
+        record = self._records.get(token.token_id) or self._foreign(token)
+        if node_id not in record.redeemed_by and len(record.redeemed_by) < MAX_NODES_PER_RECORD:
+            record.redeemed_by.append(node_id)
+            self._write()
         return record
 
     def revoke(self, token_id: str) -> TokenRecord | None:

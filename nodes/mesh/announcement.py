@@ -1,0 +1,71 @@
+"""What a node says of itself: the body that gossip carries, and how it becomes bytes.
+
+Decides the compact form (MessagePack arrays, every count capped) and what a reader makes of a body
+written by a newer version (trailing fields it does not know are ignored) or an older one (trailing
+fields that are missing take their defaults). Knows nothing of signatures or tables. Source: spec,
+Announcement.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from nodes.mesh import limits
+
+Name = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
+AddressText = Annotated[str, Meta(max_length=limits.ADDRESS_CHARS_MAX)]
+IdBytes = Annotated[bytes, Meta(min_length=limits.ID_BYTES, max_length=limits.ID_BYTES)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Rate = Annotated[float, Meta(ge=0)]
+
+
+class ServedModelLine(msgspec.Struct, array_like=True, frozen=True):
+    """One model that the node serves, is loading, or is draining."""
+
+    name: Name
+    state: Name
+    """`routing.ModelState` by its value; an unknown word is kept and never routed to."""
+    slots: Count = 0
+    context: Count = 0
+    capabilities: Annotated[tuple[Name, ...], Meta(max_length=limits.CAPABILITIES_MAX)] = ()
+
+
+class ModelOnDiskLine(msgspec.Struct, array_like=True, frozen=True):
+    """One model that the node could serve from its own disk."""
+
+    name: Name
+    size_bytes: Count = 0
+    fingerprint: Name = ""
+
+
+class RttLine(msgspec.Struct, array_like=True, frozen=True):
+    """A round trip that the node has seen to another."""
+
+    node_id: IdBytes
+    rtt_ms: Rate
+
+
+class RateLine(msgspec.Struct, array_like=True, frozen=True):
+    """How much a model is asked for at this node, coarse: it changes the version."""
+
+    name: Name
+    requests_per_minute: Count
+
+
+class Announcement(msgspec.Struct, array_like=True, frozen=True):
+    """All that a node says of itself. New fields are appended, with defaults; none is ever removed."""
+
+    name: Name = ""
+    addresses: Annotated[tuple[AddressText, ...], Meta(max_length=limits.ADDRESSES_MAX)] = ()
+    role: Name = "standby"
+    """``host``, ``worker`` or ``standby``; clients do not gossip."""
+    software: Name = ""
+    memory_bytes: Count = 0
+    serving: Annotated[tuple[ServedModelLine, ...], Meta(max_length=limits.SERVING_MAX)] = ()
+    on_disk: Annotated[tuple[ModelOnDiskLine, ...], Meta(max_length=limits.MODELS_ON_DISK_MAX)] = ()
+    wanted: Annotated[tuple[Name, ...], Meta(max_length=limits.MODELS_WANTED_MAX)] = ()
+    force_split: bool = False
+    rates: Annotated[tuple[RateLine, ...], Meta(max_length=limits.RATES_MAX)] = ()
+    rtts: Annotated[tuple[RttLine, ...], Meta(max_length=limits.RTTS_MAX)] = ()
+    rpc_version: Name = ""
