@@ -218,6 +218,8 @@ def _standing(serving: Serving, name: ModelName, slot: Slot) -> tuple[str, str, 
         state = _STATE_OF_RUN[slot.run.state]
         status = {ModelState.READY: "warm", ModelState.LOADING: "loading"}.get(state, "cold")
         return status, state.value, ""
+    if serving.stopping:
+        return "cold", "stopped", "The node is stopping."
     if name in serving.resolving:
         return "loading", "resolving", ""
     if name in serving.refused:
