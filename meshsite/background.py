@@ -31,10 +31,24 @@ log = logging.getLogger("mesh.node")
 RESOURCES_PERIOD_S = 2.0
 """How often memory and CPU are sampled: what a memory bar needs to look alive."""
 
+MEMORY_MIN_BYTES = 64_000_000
+"""Less than this serves no model: the engine's own process with the demo model takes it."""
+
 LOAD_PERIOD_S = 1.0
 """How often request rates are summed up."""
 
 Post = Callable[[ev.Event], None]
+
+
+def too_little_memory(offered_bytes: int) -> str | None:
+    """Return why no model at all could be served with this much, or None."""
+    if offered_bytes >= MEMORY_MIN_BYTES:
+        return None
+    return (
+        f"This node could offer only {offered_bytes / 1e6:.0f} MB to models, and even the smallest "
+        f"needs {MEMORY_MIN_BYTES / 1e6:.0f} MB. Raise --max-vram, free memory, or lift the limit "
+        "that the container has."
+    )
 
 
 async def sample_resources(

@@ -134,8 +134,8 @@ class _Boot:
         server = ApiServer(node.api_port_app, self._api_sockets, node.api.config)
         try:
             await server.start()
-            node.start()
             node.on_fatal = lambda text: self._cannot_go_on(node, text)
+            node.start()
             self._handle_signals(node)
             self._write_running(node)
             await self._open_console(node)

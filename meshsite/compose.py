@@ -33,6 +33,7 @@ from nodes.runtime.driver import Driver
 from nodes.runtime.feed import Feed
 from nodes.runtime.home import Home
 from nodes.runtime.resources import ResourceSampler
+from proxy.api_keys import key_ring
 from proxy.asgi import ApiApp
 from proxy.config import ApiConfig
 from proxy.records import RequestRecord
@@ -93,7 +94,7 @@ class RunningNode:
         self.driver = Driver(node, self.feed, self)
         self.routes = node.routes
         self.api = ApiApp(
-            _api_config(options),
+            _api_config(options, home.secret),
             lambda: self.routes,
             self._request_finished,
             str(identity.node_id),
@@ -111,6 +112,8 @@ class RunningNode:
         sampler = ResourceSampler(
             lambda: self._engine.devices if self._engine else (), self.options.max_vram_bytes
         )
+        if short := background.too_little_memory(sampler.sample(()).offered_bytes):
+            self._cannot_serve(short, [])
         self.spawn(background.sample_resources(sampler, self._engine_pids, self.driver.post))
         self.spawn(in_daemon_thread(sampler.look_for_gpus, "look for GPUs"))
         self.spawn(background.sample_load(self.api.load_samples, self._load_changed))
@@ -299,11 +302,11 @@ def _serving_options(options: Options) -> ServingOptions:
     )
 
 
-def _api_config(options: Options) -> ApiConfig:
+def _api_config(options: Options, secret: str) -> ApiConfig:
     return ApiConfig(
         allowed_hosts=frozenset(host_names(options)),
         cors_origins=frozenset(options.cors_origins),
-        check_key=_key_check(options.api_key),
+        check_key=_key_check(options.api_key, secret),
     )
 
 
@@ -316,8 +319,14 @@ def host_names(options: Options) -> tuple[str, ...]:
     return options.allow_hosts if options.loopback_only else ("*",)
 
 
-def _key_check(key: str | None) -> Callable[[str], bool] | None:
+def _key_check(key: str | None, secret: str) -> Callable[[str], bool] | None:
+    """Return the check of API keys: the operator's own key, or one made in the admin; None: none needed."""
     if key is None:
         return None
     expected = key.encode()
-    return lambda given: hmac.compare_digest(given.encode("utf-8", "replace"), expected)
+
+    def check(given: str) -> bool:
+        own = hmac.compare_digest(given.encode("utf-8", "replace"), expected)
+        return own or key_ring.allows(given, secret)
+
+    return check

@@ -19,7 +19,9 @@ def place(home: Home, databases: dict[str, dict[str, Any]], default_name: str) -
 
 
 def prepare(node_id: str) -> str | None:
-    """Migrate and claim the database (blocking). Returns None, or what is wrong with it for people.
+    """Migrate and claim the database, load the API keys (blocking).
+
+    Returns None, or for people what is wrong with it.
 
     Raises:
         ForeignDatabaseError: it belongs to another node.
@@ -28,10 +30,12 @@ def prepare(node_id: str) -> str | None:
     from django.db import DatabaseError, connections
 
     from nodes.models import DatabaseOwner
+    from proxy.key_rows import reload_key_ring
 
     try:
         call_command("migrate", interactive=False, verbosity=0)
         DatabaseOwner.claim(node_id)
+        reload_key_ring()
     except (DatabaseError, OSError) as error:
         text = (
             f"The database cannot be used ({error}). The node serves on; history, usage and the "

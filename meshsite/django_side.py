@@ -70,6 +70,9 @@ async def keep_records(node: "RunningNode") -> str | None:
     node.notice("database", trouble)
     node.spawn(run_gossip_channel(node.handle.node_id))
     projection = Projection(node.feed, on_trouble=lambda text: node.notice("database", text))
+    node.on_request = lambda record: projection.note_usage(
+        record.model, 1, record.prompt_tokens, record.tokens, int(record.status >= 400)
+    )
     await projection.run()
     return None
 

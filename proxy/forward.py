@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from nodes.mesh.routing import Candidates, Upstream
-from proxy.openai import Fault, FaultKind, fault_event, loading_fault, tokens_of
+from proxy.openai import NO_TOKENS, Fault, FaultKind, fault_event, loading_fault, tokens_of
 from proxy.records import Outcome, RequestRecord
 from proxy.sse import SseScanner
 from proxy.upstream import (
@@ -58,7 +58,7 @@ class Exchange:
         self._begin_s = perf_counter()
         self._first_s: float | None = None
         self._scanner: SseScanner | None = None
-        self._tokens: int | None = None
+        self._tokens = NO_TOKENS
         self._tokens_reported = 0
         self._task: asyncio.Task[Any] | None = None
         self.write_now: Callable[[bytes], bool] | None = None
@@ -235,13 +235,14 @@ class Exchange:
             ttfb_ms=(first - self._begin_s) * 1000 if first is not None else None,
             total_ms=(perf_counter() - self._begin_s) * 1000,
             tokens=self._count_tokens(),
+            prompt_tokens=self._tokens.prompt or 0,
             outcome=self.outcome,
             retries=self.retries,
         )
 
     def _count_tokens(self) -> int:
-        if self._tokens is not None:
-            return self._tokens
+        if self._tokens.generated is not None:
+            return self._tokens.generated
         return self._scanner.data_events if self._scanner is not None else 0
 
 

@@ -7,6 +7,7 @@ table from faults to status, headers and OpenAI's error object (spec, "Errors a 
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -203,13 +204,26 @@ def fault_event(fault: Fault) -> bytes:
     return b"event: error\ndata: " + msgspec.json.encode(error_object(fault)) + b"\n\n"
 
 
+class Tokens(NamedTuple):
+    """What an answer says of its tokens; None: it does not say."""
+
+    prompt: int | None
+    generated: int | None
+
+
+NO_TOKENS = Tokens(None, None)
+
+
 class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    input_tokens: int | None = None
     completion_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
 
 
 class _Timings(msgspec.Struct):
+    prompt_n: int | None = None
     predicted_n: int | None = None
 
 
@@ -226,19 +240,21 @@ class _Finished(msgspec.Struct):
 _FINISHED = msgspec.json.Decoder(_Finished)
 
 
-def tokens_of(text: bytes | None) -> int | None:
-    """Return the tokens generated, as a JSON answer's usage or timings say; None: it does not say."""
+def tokens_of(text: bytes | None) -> Tokens:
+    """Return the tokens read and generated, as a JSON answer's usage or timings say."""
     if not text:
-        return None
+        return NO_TOKENS
     try:
         found = _FINISHED.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-    usage = found.usage or (found.response.usage if found.response else None)
-    if usage is not None:
-        count = (
-            usage.completion_tokens if usage.completion_tokens is not None else usage.output_tokens
-        )
-        if count is not None:
-            return count
-    return found.timings.predicted_n if found.timings else None
+        return NO_TOKENS
+    usage = found.usage or (found.response.usage if found.response else None) or _Usage()
+    timings = found.timings or _Timings()
+    return Tokens(
+        _first(usage.prompt_tokens, usage.input_tokens, timings.prompt_n),
+        _first(usage.completion_tokens, usage.output_tokens, timings.predicted_n),
+    )
+
+
+def _first(*counts: int | None) -> int | None:
+    return next((count for count in counts if count is not None), None)

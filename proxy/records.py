@@ -46,6 +46,8 @@ class RequestRecord:
     outcome: Outcome
     retries: int
     """Candidates that failed before the one that answered."""
+    prompt_tokens: int = 0
+    """Read, from usage; 0 when unknown."""
 
 
 class RecordRing:

@@ -69,6 +69,12 @@ def test_truncated_model_is_refused_before_any_engine_starts(
     assert not list((home / "logs").glob("*tiny*"))
 
 
+def test_too_little_memory_for_any_model_is_said(home: Path, engine_dir: Path) -> None:
+    text = refused(NodeProcess(home, "--max-vram", "0.01", engine=engine_dir))
+    assert "could offer only 10 MB" in text
+    assert "--max-vram" in text
+
+
 def test_second_process_on_one_home_says_who_uses_it(
     home: Path, engine_dir: Path, models_dir: Path
 ) -> None:
