@@ -99,7 +99,9 @@ def test_beyond_loopback_a_login_is_needed_for_everything_but_health(database: N
     assert client.get("/api/token").status_code == 403  # a viewer, not an operator
 
 
-def test_a_staff_login_makes_an_operator(node: ScriptedNode, database: None, client: Client) -> None:
+def test_a_staff_login_makes_an_operator(
+    node: ScriptedNode, database: None, client: Client
+) -> None:
     get_user_model().objects.create_superuser("root", password="correct horse")
     client.login(username="root", password="correct horse")
     assert client.get("/api/token").status_code == 200

@@ -2,18 +2,29 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from django.test import AsyncClient
 
 from nodes import chat_view
+from nodes.runtime import handle as node_handle
 from tests.fakes.node_handle import NODE_ID, SECRET, ScriptedNode
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 
+@pytest.fixture
+def node() -> Iterator[ScriptedNode]:
+    """Install a node that answers to any name: the async test client sends one of its own."""
+    yield ScriptedNode(host_names=("*",)).install()
+    node_handle.install(None)
+
+
 async def _ask(client: AsyncClient, body: Any = BODY) -> Any:
-    return await client.post("/api/chat", body, "application/json")
+    headers = {"host": "localhost:3131"}
+    return await client.post("/api/chat", body, "application/json", headers=headers)
 
 
 async def _events(response: Any) -> list[tuple[str, dict[str, Any]]]:

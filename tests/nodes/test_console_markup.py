@@ -1,5 +1,7 @@
 """A model's markdown becomes HTML that cannot run, load or navigate by itself."""
 
+from html.parser import HTMLParser
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,21 +15,32 @@ ATTACKS = [
     "[x](javascript:alert(1))",
     "[x](data:text/html,<script>alert(1)</script>)",
     "![x](https://evil.example/pixel.png)",
-    "![x\" onerror=\"alert(1)](javascript:alert(1))",
-    "```x\" onclick=\"alert(1)\n<b>\n```",
-    "<a href=\"javascript:alert(1)\">x</a>",
+    '![x" onerror="alert(1)](javascript:alert(1))',
+    '```x" onclick="alert(1)\n<b>\n```',
+    '<a href="javascript:alert(1)">x</a>',
     "<style>*{display:none}</style>",
     "<iframe src=//evil.example></iframe>",
     "| a |\n|---|\n| <img src=x onerror=alert(1)> |",
 ]
 
 
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_renders_inert(attack: str) -> None:
-    html = render_markdown(attack).casefold()
-    for live in ("<script", "<img", "<svg", "<style", "<iframe", 'href="javascript', 'href="data'):
-        assert live not in html
-    assert " onerror=" not in html.replace("&lt;img src=x onerror=", "")
+    parser = _Tags()
+    parser.feed(render_markdown(attack))
+    for tag, attributes in parser.found:
+        assert tag not in ("script", "img", "svg", "animate", "style", "iframe")
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        assert (attributes.get("href") or "https:").startswith(("https:", "http:", "mailto:"))
 
 
 def test_links_open_apart_and_tell_nobody() -> None:
@@ -63,7 +76,5 @@ def test_a_message_in_pieces_says_what_it_says_whole(pieces: list[str]) -> None:
         message.add(piece)
         first, blocks = message.blocks()
         html[first:] = blocks
-    words = [c for c in "".join(html) if c in "ax"]
     assert "".join(html).count("<pre>") <= "".join(pieces).count("```")
-    assert len(words) >= 0
     assert message.blocks()[0] == max(0, len(html) - 1)

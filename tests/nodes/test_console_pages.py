@@ -34,7 +34,9 @@ def test_no_page_has_inline_script_or_style(node: ScriptedNode, client: Client, 
     assert "<style" not in html
     assert " style=" not in html
     assert " onclick=" not in html
-    assert html.count("<script") == html.count("<script src=") + html.count('<script type="module" src=')
+    assert html.count("<script") == html.count("<script src=") + html.count(
+        '<script type="module" src='
+    )
 
 
 def test_a_fault_of_ours_is_a_page_with_the_policy(
