@@ -23,8 +23,7 @@ def node() -> Iterator[ScriptedNode]:
 
 
 async def _ask(client: AsyncClient, body: Any = BODY) -> Any:
-    headers = {"host": "localhost:3131"}
-    return await client.post("/api/chat", body, "application/json", headers=headers)
+    return await client.post("/api/chat", body, "application/json")
 
 
 async def _events(response: Any) -> list[tuple[str, dict[str, Any]]]:
