@@ -187,9 +187,7 @@ def _record(handle: NodeHandle, payload: dict[str, Any], result: OperatorResult)
     )
 
 
-async def run_gossip_channel(
-    node_id: str, start_driver: Callable[[], None] | None = None
-) -> None:
+async def run_gossip_channel(node_id: str, start_driver: Callable[[], None] | None = None) -> None:
     """Serve the channel ``mesh.<node id>`` until cancelled: Channels' worker pattern for one consumer.
 
     `start_driver` creates the driver's task and is called exactly once, layer or no layer; None where

@@ -155,7 +155,9 @@ async def actions(request: HttpRequest) -> HttpResponse:
         return needs_operator()
     asked = _json_object(request, ACTION_MAX_BYTES)
     if asked is None:
-        return refuse(400, "bad_body", 'Send a JSON object such as {"action": "drop", "model": "x"}.')
+        return refuse(
+            400, "bad_body", 'Send a JSON object such as {"action": "drop", "model": "x"}.'
+        )
     result = await _operate(handle, asked)
     return JsonResponse({"ok": result.ok, "text": result.text}, status=200 if result.ok else 409)
 
