@@ -26,7 +26,7 @@ class ServedNode(NodeProcess):
     """The application under another server's command."""
 
     def __init__(self, home: Path, name: str, **env: str) -> None:
-        super().__init__(home, "--no-console", **env)
+        super().__init__(home, "--no-console", **env)  # type: ignore[arg-type]
         self.name = name
         self._command = [word.format(port=self.port) for word in SERVERS[name]]
 
