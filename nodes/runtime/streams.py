@@ -161,8 +161,8 @@ class Stream:
         """Give the stream up, both ways, at once; after the end or an abort this does nothing."""
         if self.closed:
             return
-        self._carrier.abandon(self.stream_id, code, frames.encode(Abort(code, reason)))
-        self._fail(StreamAbortedError(code, reason or "aborted here"))
+        fault = StreamAbortedError(code, reason or "aborted here")
+        self._give_up(fault, frames.encode(Abort(code, reason)))
 
     # --- what the connection reports -------------------------------------------------------------
 
@@ -240,9 +240,10 @@ class Stream:
         except TimeoutError:
             self.abort(AbortCode.STALLED, f"the other side {what} for {limit_s:g} s")
 
-    def _give_up(self, fault: StreamAbortedError) -> None:
-        """Fail, and let go of the other direction, too, so that aioquic can forget the stream."""
-        self._carrier.abandon(self.stream_id, fault.code, b"")
+    def _give_up(self, fault: StreamAbortedError, last_words: bytes = b"") -> None:
+        """Fail, and let go of both directions, so that aioquic can forget the stream."""
+        self._fault = fault
+        self._carrier.abandon(self.stream_id, fault.code, last_words)
         self._fail(fault)
 
     def _fail(self, fault: StreamAbortedError) -> None:

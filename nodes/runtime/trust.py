@@ -98,6 +98,11 @@ class Trust:
         """The fingerprint of the mesh's key now, as invite tokens carry it."""
         return fingerprint(self._epochs[self.epoch].public_key)
 
+    def public_key(self, epoch: int) -> bytes | None:
+        """Return the mesh's public key of an epoch; None when it is not known here."""
+        known = self._epochs.get(epoch)
+        return known.public_key if known is not None else None
+
     def credential(self) -> Credential:
         """Return this node's own credential; a member's is signed anew well before it ends."""
         now_s = self._now_s()
@@ -162,6 +167,17 @@ class Trust:
     def records(self) -> tuple[tuple[Revocation, ...], tuple[Rotation, ...]]:
         """Return all that this node can tell about trust."""
         return tuple(self._revoked.values()), tuple(self._rotations.values())
+
+    def epochs(self) -> dict[int, Epoch]:
+        """Return the mesh's keys by epoch, as far as known."""
+        return dict(self._epochs)
+
+    def restore_epochs(self, epochs: dict[int, Epoch]) -> None:
+        """Know these keys again: from this node's own file, so unsigned. Those known already stay."""
+        for number, epoch in sorted(epochs.items())[-MAX_EPOCHS_KEPT:]:
+            known = self._epochs.get(number)
+            if known is None or known.public_key == epoch.public_key:
+                self._epochs[number] = epoch
 
     def add_records(
         self,

@@ -5,7 +5,6 @@ order in which they arrive does not matter.
 """
 
 import struct
-from dataclasses import dataclass
 
 import msgspec
 
@@ -46,8 +45,7 @@ class Rotation(msgspec.Struct, frozen=True):
         return _ROTATION + bytes.fromhex(mesh_id) + self.public_key + numbers
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
+class Epoch(msgspec.Struct, frozen=True):
     """One key of the mesh and from when on it signs."""
 
     public_key: bytes
