@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshsite import database, settings
+from meshsite.usage import UsageSums
 from nodes.runtime.handle import AsgiApp
 from nodes.runtime.home import Home
 
@@ -70,9 +71,9 @@ async def keep_records(node: "RunningNode") -> str | None:
     node.notice("database", trouble)
     node.spawn(run_gossip_channel(node.handle.node_id))
     projection = Projection(node.feed, on_trouble=lambda text: node.notice("database", text))
-    node.on_request = lambda record: projection.note_usage(
-        record.model, 1, record.prompt_tokens, record.tokens, int(record.status >= 400)
-    )
+    usage = UsageSums(projection.note_usage)
+    node.on_request = usage.add
+    node.spawn(usage.run())
     await projection.run()
     return None
 
