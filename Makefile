@@ -1,8 +1,9 @@
 # The project's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test dev check fast bench lock clean
+.PHONY: help setup run test dev check fast scenarios bench lock clean
 PY := .venv/bin/python
 ARGS ?=
+RUNS ?= 1
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,10 @@ check: dev ## formatting, lint, types and the direction of imports
 
 fast: dev ## the fast tests alone
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not engine and not browser and not e2e and not slow"
+
+scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to repeat them
+	@for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
+	  $(PY) -m pytest -q tests/e2e -k scenario || exit 1; done
 
 bench: setup ## paired measurements against nginx and LiteLLM; writes docs/benchmarks.md (minutes)
 	@$(PY) -m benchmarks --write $(ARGS)
