@@ -158,7 +158,7 @@ class Sync(msgspec.Struct, array_like=True, tag=18):
     """Opens a push-pull: here I am; are our tables equal?"""
 
     me: msgspec.Raw
-    table_hash: Annotated[int, Meta(ge=0, lt=2**64)]
+    table_hash: Annotated[int, Meta(ge=0, lt=2**62)]
 
 
 class InSync(msgspec.Struct, array_like=True, tag=19):

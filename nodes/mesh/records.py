@@ -50,7 +50,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, weakref=False):
     """The claim as it is embedded in a datagram."""
     line: bytes
     """Claim and body as they are embedded in a stream message."""
-    hash64: int
+    hash62: int
     """Stands for (id, incarnation, version, digest) in a table's hash."""
 
     @property
@@ -124,8 +124,8 @@ def _record(line: bytes) -> Record:
 
 def _held(node_id: NodeId, claim: Claim, body: Body, line: bytes) -> Record:
     update = codec.encode_part(claim)
-    hash64 = int.from_bytes(hashlib.sha256(update).digest()[:8])
-    return Record(node_id, claim, body, update, line, hash64)
+    hash62 = int.from_bytes(hashlib.sha256(update).digest()[:8]) >> 2
+    return Record(node_id, claim, body, update, line, hash62)
 
 
 def believed(identity: NodeIdentity, record: Record) -> bool:
