@@ -59,7 +59,8 @@ def decode_datagram(data: bytes) -> Datagram:
     """
     if len(data) > limits.DATAGRAM_BYTES_MAX:
         raise WireError("datagram is too long")
-    return _decode(_datagrams, data)
+    message: Datagram = _decode(_datagrams, data)
+    return message
 
 
 def decode_stream(data: bytes) -> StreamMessage:
@@ -70,7 +71,8 @@ def decode_stream(data: bytes) -> StreamMessage:
     """
     if len(data) > limits.STREAM_FRAME_BYTES_MAX:
         raise WireError("frame is too long")
-    return _decode(_streams, data)
+    message: StreamMessage = _decode(_streams, data)
+    return message
 
 
 def _decode(decoder: "msgspec.msgpack.Decoder[Any]", data: bytes) -> Any:

@@ -66,7 +66,7 @@ class GossipConfig:
     full_mesh_peers_max: int = 16
     """Peers. Up to so many, each has a link; beyond, links go to the neighbours on `rings` rings."""
     rings: int = 8
-    """Successor and predecessor on each of k rings (Rapid, k = 8 to 10): 2k links whatever n is, an expander."""
+    """Successor and predecessor on each of k rings (Rapid: k = 8 to 10): 2k links whatever n is."""
     dial_timeout_s: float = 3.0
     """For one attempt to open a link. wan 6."""
     dial_yield_s: float = 0.4
@@ -96,7 +96,7 @@ class GossipConfig:
         return self.suspicion_mult * max(1.0, math.log10(max(1, members))) * self.probe_interval_s
 
     def suspicion_timeout_s(self, members: int, confirmations: int) -> float:
-        """Return how long a suspicion lasts after so many independent confirmations (Lifeguard, LHA-Suspicion).
+        """Return how long a suspicion lasts after so many independent confirmations (Lifeguard).
 
         max - (max - min) x log(c + 1) / log(k + 1), never below min; where fewer than k others could
         confirm, min from the start.

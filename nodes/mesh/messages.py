@@ -18,9 +18,7 @@ from nodes.mesh.announcement import Announcement, IdBytes
 Sequence = Annotated[int, Meta(ge=0, lt=2**32)]
 Incarnation = Annotated[int, Meta(ge=0, lt=2**53)]
 Version = Annotated[int, Meta(ge=0, lt=2**32)]
-Digest = Annotated[
-    bytes, Meta(min_length=limits.DIGEST_BYTES, max_length=limits.DIGEST_BYTES)
-]
+Digest = Annotated[bytes, Meta(min_length=limits.DIGEST_BYTES, max_length=limits.DIGEST_BYTES)]
 Signature = Annotated[
     bytes, Meta(min_length=limits.SIGNATURE_BYTES, max_length=limits.SIGNATURE_BYTES)
 ]
@@ -35,7 +33,7 @@ Updates = Annotated[
 
 
 class Claim(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """"I am alive, and this is my body's digest", signed by its subject. Orders by (incarnation, version)."""
+    """Alive, with a body of this digest: signed by its subject. Orders by (incarnation, version)."""
 
     node_id: IdBytes
     incarnation: Incarnation
@@ -90,7 +88,7 @@ class RecordLine(msgspec.Struct, array_like=True, frozen=True):
     body: Annotated[bytes, Meta(max_length=limits.BODY_BYTES_MAX)]
 
 
-# --- datagrams ---------------------------------------------------------------------------------
+# --- datagrams -------------------------------------------------------
 
 
 class Ping(msgspec.Struct, array_like=True, tag=1):
@@ -139,7 +137,7 @@ class Gossip(msgspec.Struct, array_like=True, tag=6):
 
 Datagram = Ping | Ack | PingRequest | RelayAck | Nack | Gossip
 
-# --- requests and answers on streams -------------------------------------------------------------
+# --- requests and answers on streams ---------------------------------
 
 
 class Check(msgspec.Struct, array_like=True, tag=16):

@@ -59,7 +59,9 @@ class Record(msgspec.Struct, frozen=True, gc=False, weakref=False):
         return self.claim.incarnation, self.claim.version
 
 
-def signed_content(node_id: bytes, incarnation: int, version: int, left: bool, digest: bytes) -> bytes:
+def signed_content(
+    node_id: bytes, incarnation: int, version: int, left: bool, digest: bytes
+) -> bytes:
     """Return the bytes that a claim's signature covers."""
     return _CLAIM_CONTEXT + _SIGNED.pack(node_id, incarnation, version, left, digest)
 
@@ -144,11 +146,14 @@ def claim_verified(identity: NodeIdentity, claim: Claim, public_key: bytes) -> b
     return identity.verify(public_key, content, claim.signature)
 
 
-@functools.lru_cache(maxsize=8_192)
-def with_claim(record: Record, claim: Claim) -> Record:
+def with_claim(record: Record, claim: Claim, update: bytes) -> Record:
     """Return the record under a newer claim for the same body (a refutation, a farewell)."""
-    assert claim.digest == record.claim.digest
-    body = codec.decode_line(record.line)
-    assert body is not None
-    line = codec.encode_part(RecordLine(claim, body[0].body))
-    return _held(record.node_id, claim, record.body, line)
+    assert claim.digest == record.claim.digest, "another body has another digest"
+    return _with_claim(record.line, update)
+
+
+@functools.lru_cache(maxsize=8_192)
+def _with_claim(line: bytes, update: bytes) -> Record:
+    parsed, claim = codec.decode_line(line), codec.decode_update(update)
+    assert parsed is not None and isinstance(claim, Claim), "both were decoded before"
+    return _record(codec.encode_part(RecordLine(claim, parsed[0].body)))
