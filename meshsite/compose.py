@@ -186,7 +186,10 @@ class RunningNode:
     # --- what feeds the core ---
 
     async def _find_engine(self) -> None:
-        found = await background.find_engine(self.options, self.home)
+        try:
+            found = await background.find_engine(self.options, self.home)
+        except OSError as fault:
+            found = f"The engine could not be looked for: {fault}. Name its folder with --bin-dir."
         if isinstance(found, str):
             self._cannot_serve(found, [ev.EngineUnavailable(found)])
             self.engine_looked_for.set()
