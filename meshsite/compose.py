@@ -101,7 +101,7 @@ class RunningNode:
             self._request_finished,
             str(identity.node_id),
         )
-        self.operator = OperatorDoor(self.driver, self._load)
+        self.operator = OperatorDoor(self.driver, lambda name: self.spawn(self._load(name)))
         self.handle = self._handle()
         self.api_port_app = ControlApp(self.api, self.handle)
 
