@@ -66,11 +66,10 @@ class Supervisor:
     async def start(self, plan: ServerPlan) -> None:
         """Start this run and return; how it goes is reported. Waits only for the node's first guard.
 
+        From this call on the run can be stopped, while the guard is waited for too.
         Raises nothing for engine faults: each becomes a `ServerExited`.
         """
         assert plan.run_id not in self._tasks, f"run {plan.run_id} was started twice"
-        if not self._closed:
-            await self._guard.start()
         refusal = self._refusal(plan)
         if refusal:
             self._report(ServerExited(plan.run_id, None, refusal, asked=self._closed))
@@ -84,9 +83,13 @@ class Supervisor:
             limits=self._limits,
         )
         self._runs[plan.run_id] = run
-        task = asyncio.create_task(run.live(), name=f"run {plan.run_id} of {plan.name}")
+        guarded = asyncio.ensure_future(self._guard.start())
+        task = asyncio.create_task(
+            _live_guarded(run, guarded), name=f"run {plan.run_id} of {plan.name}"
+        )
         self._tasks[plan.run_id] = task
         task.add_done_callback(lambda _: self._forget(plan.run_id))
+        await asyncio.wait({guarded})
 
     def _refusal(self, plan: ServerPlan) -> str | None:
         if self._closed:
@@ -123,3 +126,9 @@ class Supervisor:
         for run in self._runs.values():
             if run.plan.name == model:
                 run.note_activity()
+
+
+async def _live_guarded(run: EngineRun, guarded: "asyncio.Task[None]") -> None:
+    """Let the run live once the guard is there: no child is spawned that nobody would end."""
+    await asyncio.wait({guarded})
+    await run.live()
