@@ -69,8 +69,6 @@ class Supervisor:
         Raises nothing for engine faults: each becomes a `ServerExited`.
         """
         assert plan.run_id not in self._tasks, f"run {plan.run_id} was started twice"
-        if not self._closed:
-            await self._guard.start()
         refusal = self._refusal(plan)
         if refusal:
             self._report(ServerExited(plan.run_id, None, refusal, asked=self._closed))
@@ -83,10 +81,16 @@ class Supervisor:
             report=self._report,
             limits=self._limits,
         )
+        # Entered before anything is waited for: a stop that comes right behind must find it.
         self._runs[plan.run_id] = run
-        task = asyncio.create_task(run.live(), name=f"run {plan.run_id} of {plan.name}")
+        task = asyncio.create_task(self._live(run), name=f"run {plan.run_id} of {plan.name}")
         self._tasks[plan.run_id] = task
         task.add_done_callback(lambda _: self._forget(plan.run_id))
+        await self._guard.start()
+
+    async def _live(self, run: EngineRun) -> None:
+        await self._guard.start()
+        await run.live()
 
     def _refusal(self, plan: ServerPlan) -> str | None:
         if self._closed:
