@@ -133,14 +133,14 @@ class Serving:
             yield RecordEvent("engine_stopped", f"{name} was stopped.", model=name)
         elif slot.gave_up:
             text = (
-                f"{name} ended {RESTARTS_MAX + 1} times in a row and stays down: {event.reason} "
+                f"{name} ended {RESTARTS_MAX + 1} times in a row and stays down: {_sentence(event.reason)} "
                 "Mend the cause, then restart it from the console."
             )
             yield RecordEvent("engine_gave_up", text, "error", name)
         else:
             assert slot.retry_at_s is not None
             wait_s = slot.retry_at_s - now
-            text = f"{name} ended: {event.reason} Trying again in {wait_s:.0f} s."
+            text = f"{name} ended: {_sentence(event.reason)} Trying again in {wait_s:.0f} s."
             yield RecordEvent("engine_exited", text, "warning", name)
 
     def _drop(self, event: ev.DropRequested) -> Iterator[Effect]:
@@ -221,3 +221,8 @@ class Serving:
         text = f"Starting {plan.name}: {plan.parallel} slots of {plan.context} tokens."
         yield RecordEvent("engine_starting", text, model=placed.wanted.model.name)
         yield StartServer(plan)
+
+
+def _sentence(reason: str) -> str:
+    """Return the reason with a full stop, so that another sentence may follow."""
+    return reason if reason.endswith((".", "!", "?")) else f"{reason}."
