@@ -2,18 +2,24 @@
 
 import asyncio
 import os
+from functools import partial
+from typing import Any
 
 import pytest
 
 from nodes.runtime import frames
 from nodes.runtime.counters import Counted
 from nodes.runtime.streams import WINDOW_BYTES, AbortCode, StreamAbortedError
-from tests.nodes.link_lab import LabNode, lab, until
+from tests.nodes.link_lab import LabNode, lab, overrule, until
 
 
-def raw(one: LabNode, two: LabNode):
+def all_finished(streams: dict[int, Any]) -> bool:
+    return all(stream.is_finished for stream in streams.values())
+
+
+def raw(one: LabNode, two: LabNode) -> tuple[Any, int]:
     """Return aioquic's connection from one to two, and its next stream id, to misuse."""
-    connection = one.link_to(two).primary.connection
+    connection = one.connection_to(two)
     return connection, connection._quic.get_next_available_stream_id()
 
 
@@ -28,7 +34,7 @@ def raw(one: LabNode, two: LabNode):
     ],
     ids=["random", "no-open", "long-kind", "credit-for-nothing", "open-twice"],
 )
-async def test_broken_frames_end_the_connection_and_are_counted(content):
+async def test_broken_frames_end_the_connection_and_are_counted(content: bytes) -> None:
     async with lab() as made:
         one, two = await made.pair()
         three = await made.node()
@@ -44,7 +50,7 @@ async def test_broken_frames_end_the_connection_and_are_counted(content):
         assert three.link_to(two).is_up, "others do not suffer"
 
 
-async def test_a_sender_that_ignores_credit_is_cut_off_with_little_memory():
+async def test_a_sender_that_ignores_credit_is_cut_off_with_little_memory() -> None:
     async with lab() as made:
         one, two = await made.pair()
         connection, stream_id = raw(one, two)
@@ -60,7 +66,7 @@ async def test_a_sender_that_ignores_credit_is_cut_off_with_little_memory():
         assert kept <= WINDOW_BYTES
 
 
-async def test_bytes_far_ahead_do_not_make_the_window_or_the_buffer_grow():
+async def test_bytes_far_ahead_do_not_make_the_window_or_the_buffer_grow() -> None:
     async with lab() as made:
         one, two = await made.pair()
         connection, stream_id = raw(one, two)
@@ -68,7 +74,7 @@ async def test_bytes_far_ahead_do_not_make_the_window_or_the_buffer_grow():
         quic.send_stream_data(stream_id, frames.encode(frames.Open("hold")))
         connection.transmit()
         await until(lambda: two.seen.held)
-        there = two.link_to(one).primary.connection._quic._streams[stream_id]
+        there = two.connection_to(one)._quic._streams[stream_id]
         before = there.max_stream_data_local
         # Leave a hole, then send the last byte that the window allows, again and again.
         sender = quic._streams[stream_id].sender
@@ -85,7 +91,7 @@ async def test_bytes_far_ahead_do_not_make_the_window_or_the_buffer_grow():
         assert one.link_to(two).is_up or one.seen.downs
 
 
-async def test_a_stream_ended_by_quic_alone_is_an_abort_at_the_reader():
+async def test_a_stream_ended_by_quic_alone_is_an_abort_at_the_reader() -> None:
     async with lab() as made:
         one, two = await made.pair()
         connection, stream_id = raw(one, two)
@@ -100,7 +106,7 @@ async def test_a_stream_ended_by_quic_alone_is_an_abort_at_the_reader():
         await until(lambda: not two.link_to(one).active_streams)
 
 
-async def test_an_abort_reaches_the_other_side_with_code_and_reason():
+async def test_an_abort_reaches_the_other_side_with_code_and_reason() -> None:
     async with lab() as made:
         one, two = await made.pair()
         stream = await one.link_to(two).open_stream("hold")
@@ -115,7 +121,7 @@ async def test_an_abort_reaches_the_other_side_with_code_and_reason():
         assert "engine died" in caught.value.reason or "gave up" in caught.value.reason
 
 
-async def test_an_abort_overtakes_what_is_still_waiting_to_be_sent():
+async def test_an_abort_overtakes_what_is_still_waiting_to_be_sent() -> None:
     async with lab() as made:
         one, two = await made.pair()
         stream = await one.link_to(two).open_stream("hold")
@@ -124,15 +130,13 @@ async def test_an_abort_overtakes_what_is_still_waiting_to_be_sent():
         await until(lambda: not one.link_to(two).active_streams)
         await until(lambda: two.seen.held or not two.link_to(one).active_streams)
         for connection in (
-            one.link_to(two).primary.connection,
-            two.link_to(one).primary.connection,
+            one.connection_to(two),
+            two.connection_to(one),
         ):
-            await until(
-                lambda c=connection: all(s.is_finished for s in c._quic._streams.values() if s)
-            )
+            await until(partial(all_finished, connection._quic._streams))
 
 
-async def test_a_reader_that_never_reads_holds_back_its_writer_only():
+async def test_a_reader_that_never_reads_holds_back_its_writer_only() -> None:
     async with lab() as made:
         one, two = await made.pair()
         link = one.link_to(two)
@@ -148,7 +152,7 @@ async def test_a_reader_that_never_reads_holds_back_its_writer_only():
             await writing
 
 
-async def test_a_peer_may_not_open_more_streams_than_the_limit():
+async def test_a_peer_may_not_open_more_streams_than_the_limit() -> None:
     async with lab() as made:
         one, two = await made.pair()
         connection, _ = raw(one, two)
@@ -160,27 +164,27 @@ async def test_a_peer_may_not_open_more_streams_than_the_limit():
         await until(lambda: len(two.seen.held) == 64)
         await asyncio.sleep(0.05)
         assert len(two.seen.held) == 64
-        assert len(two.link_to(one).primary.connection.streams) == 64
+        assert len(two.connection_to(one).streams) == 64
 
 
-async def test_datagrams_beyond_what_may_wait_are_dropped_and_counted():
+async def test_datagrams_beyond_what_may_wait_are_dropped_and_counted() -> None:
     async with lab() as made:
         one, two = await made.pair()
         sent = [one.link_to(two).send_datagram(bytes(1100)) for _ in range(2000)]
         assert sent.count(False) == one.transport.counters[Counted.DATAGRAMS_DROPPED] > 0
-        pending = one.link_to(two).primary.connection._quic._datagrams_pending
+        pending = one.connection_to(two)._quic._datagrams_pending
         assert len(pending) <= 256
         await until(lambda: len(two.seen.datagrams) > 50)
 
 
-async def test_a_handler_that_fails_aborts_its_stream_and_nothing_else():
+async def test_a_handler_that_fails_aborts_its_stream_and_nothing_else() -> None:
     async with lab() as made:
         one, two = await made.pair()
 
-        async def broken(link, stream) -> None:
+        async def broken(link: object, stream: object) -> None:
             raise ValueError("a bug")
 
-        two.seen.stream = broken
+        overrule(two.seen, "stream", broken)
         stream = await one.link_to(two).open_stream("echo")
         with pytest.raises(StreamAbortedError) as caught:
             await stream.read(progress_s=2.0)
