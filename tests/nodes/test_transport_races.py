@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from nodes.runtime.dial_errors import DialError
 from nodes.runtime.port_probe import PortAnswer, probe_port
 from nodes.runtime.transport_events import LinkEnd
 from tests.fakes.udp_relay import UdpRelay
-from tests.nodes.link_lab import Lab, LabNode, lab, until
+from tests.nodes.link_lab import QUICK, Lab, LabNode, lab, until
 
 
 async def crossed(made: Lab) -> tuple[LabNode, LabNode]:
@@ -35,7 +36,9 @@ async def test_of_two_crossed_dials_both_ends_keep_the_one_of_the_lower_id() -> 
 
 async def test_the_loser_of_crossed_dials_keeps_its_streams_until_they_end_and_then_goes() -> None:
     async with lab() as made:
-        one, two = sorted([await made.node(), await made.node()], key=lambda node: node.id)
+        settings = replace(QUICK, drain_min_s=0.1)
+        nodes = [await made.node(settings=settings) for _ in range(2)]
+        one, two = sorted(nodes, key=lambda node: node.id)
         # The higher id dials first and has a stream; then the lower one dials, and wins.
         first = await two.transport.dial([one.address], one.id)
         stream = await first.open_stream("echo")
@@ -44,7 +47,7 @@ async def test_the_loser_of_crossed_dials_keeps_its_streams_until_they_end_and_t
         await one.transport.dial([two.address], two.id, fresh=True)
         await until(lambda: one.link_to(two).dialled and not two.link_to(one).dialled)
         assert len(two.link_to(one).strands) == 2
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.2)
         await stream.write(b"after")
         assert await stream.read() == b"after"
         stream.end()
