@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from typing import Any
 
 import pytest
@@ -29,7 +30,8 @@ from nodes.mesh.gossip_events import (
     RequestId,
     RequestReceived,
 )
-from nodes.runtime import key_handover, trust_notices
+from nodes.runtime import bind_port, key_handover, renewal, trust_notices
+from nodes.runtime.address import Address
 from nodes.runtime.link import Link
 from nodes.runtime.links import PeerLinks
 from nodes.runtime.streams import AbortCode, Stream, StreamAbortedError
@@ -59,7 +61,11 @@ async def core_node(made: Lab, link_idle_s: float = 60.0, **options: Any) -> Cor
     async def key(link: Link, stream: Stream) -> None:
         await key_handover.give(node.trust, link, stream)
 
-    links = PeerLinks(told.append, link_idle_s, {"request": echo, key_handover.KEY_KIND: key})
+    async def renew(link: Link, stream: Stream) -> None:
+        await renewal.give(node.trust, link, stream, lambda: time.time() + 60)
+
+    handlers = {"request": echo, key_handover.KEY_KIND: key, renewal.RENEW_KIND: renew}
+    links = PeerLinks(told.append, link_idle_s, handlers)
     node.transport._events = links
     node.transport._table._events = links
     links.attach(node.transport)
@@ -240,3 +246,34 @@ async def test_a_member_that_was_away_fetches_the_rotated_key_and_both_admit_eac
         assert two.node.trust.credential().epoch == 2
         await two.node.transport.dial([one.node.address], one.node.id, fresh=True)
         assert two.node.link_to(one.node).is_up
+
+
+async def test_a_client_renews_its_credential_over_its_link_and_a_revoked_one_does_not() -> None:
+    async with lab() as made:
+        one, client = await core_node(made), await made.node(client=True)
+        before = client.trust.credential()
+        link = await client.transport.dial([one.node.address], one.node.id)
+        assert await renewal.fetch(client.trust, link)
+        after = client.trust.credential()
+        assert after.expires_s > before.expires_s
+        assert after.role is before.role
+        await client.transport.dial([one.node.address], one.node.id, fresh=True)
+        one.node.trust.revoke(client.id)
+        assert not await renewal.fetch(client.trust, link)
+        assert client.trust.credential() is after
+
+
+async def test_one_socket_for_ipv4_and_ipv6_is_reached_by_both() -> None:
+    async with lab() as made:
+        one = await made.node()
+        both = await made.node(client=True)
+        listening = await made.node(client=False)
+        bound = bind_port.bind(None)
+        port = await listening.transport.listen(bound.sock)
+        assert port == bound.port
+        for who, host in ((one, "127.0.0.1"), (both, "::1")):
+            link = await who.transport.dial([Address(host, port)], listening.id)
+            assert link.is_up
+        await until(lambda: len(listening.transport.links) == 2)
+        seen = listening.link_to(one).listen_address()
+        assert seen == one.address, "an IPv4 peer is shown as such on a dual-stack socket"
