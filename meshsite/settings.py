@@ -5,6 +5,7 @@ What a running node may be told by flags has its default here too: each flag of 
 """
 
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,22 @@ MESH_LLM_EPHEMERAL_KEY = bool(env.str("MESH_LLM_EPHEMERAL_KEY", default=""))
 """Any value: an identity in memory and a private folder that goes with the process."""
 
 
+SEARCH_PATH = env.str("PATH", default="")
+"""Where programs are looked for, the engine among them."""
+
+
 def flag_default(flag: str) -> str | None:
     """Return the environment's value for a `runnode` flag such as ``--max-vram``, or None."""
     name = "MESH_LLM_" + flag.lstrip("-").replace("-", "_").upper()
     value: str | None = env.str(name, default=None)
     return value
+
+
+MESH_LLM_MODELS_DIR = Path(flag_default("--models-dir") or "~/.models").expanduser()
+"""Where GGUF files are looked for, unless `--models-dir` says otherwise."""
+
+MESH_LLM_MAX_VRAM_GB = flag_default("--max-vram")
+"""Decimal GB as given, or None: what `mesh-llm models` takes for the memory offered at most."""
 
 
 def _home_secret() -> str:
@@ -43,13 +55,11 @@ ALLOWED_HOSTS = ["*"]
 """Hosts are checked by our own middleware on both ports (`nodes.runtime.web_guard`)."""
 
 INSTALLED_APPS = [
-    "daphne",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "channels",
     "nodes",
@@ -58,15 +68,23 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "nodes.middleware.SecurityHeaders",
+    "nodes.middleware.AsyncWhiteNoise",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "nodes.middleware.ConsoleGuard",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+LOGIN_URL = "/login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/"
+CSRF_COOKIE_SAMESITE = "Strict"
+SESSION_COOKIE_SAMESITE = "Strict"
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 2**20
+"""Bodies on the console's port; the API has its own bound."""
 
 ROOT_URLCONF = "meshsite.urls"
 ASGI_APPLICATION = "meshsite.asgi.application"
@@ -113,5 +131,18 @@ LANGUAGE_CODE = "en-us"
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = BASE_DIR / "staticfiles"
+_collected = (STATIC_ROOT / "staticfiles.json").exists()
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        # Hashed names once `collectstatic` has run (`make setup`); straight from the folders before.
+        "BACKEND": "nodes.static_files.HashedStaticFiles"
+        if _collected or "collectstatic" in sys.argv
+        else "django.contrib.staticfiles.storage.StaticFilesStorage",
+    },
+}
+WHITENOISE_USE_FINDERS = not _collected
+WHITENOISE_MANIFEST_STRICT = False
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 SILENCED_SYSTEM_CHECKS: list[str] = []
 LOGGING_CONFIG = None

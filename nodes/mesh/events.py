@@ -46,6 +46,8 @@ class ModelWanted:
 
     model: ModelFacts
     draft: ModelFacts | None = None
+    asked_as: ModelName | None = None
+    """The name under which it was being resolved; None: its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,3 +46,9 @@ class ModelFacts:
     """The vision projector beside the file, if any."""
     fingerprint: str = ""
     """Short hex digest of the header; equal files have equal fingerprints."""
+    kv_bytes_per_slot: int = 0
+    """Bytes of cache each slot takes at any context: sliding windows and recurrent state."""
+    mmproj_bytes: int = 0
+    """Size of that projector's file: it is loaded beside the weights."""
+    pooling: str = ""
+    """The header's pooling for embeddings (``mean``, ``cls``, ``last``, ``rank``); empty: not said."""

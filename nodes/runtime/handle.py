@@ -64,6 +64,12 @@ class NodeHandle:
     """Proves a local command line: whoever can read the node's home has it."""
     loopback_only: bool
     """True when API and console listen on loopback alone."""
+    host_names: tuple[str, ...] = ()
+    """Host names beyond loopback that pages may be asked under; ``*`` allows every name."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins beyond loopback and the page's own that may open websockets and post."""
+    metrics: Callable[[], bytes] | None = None
+    """The text of `GET /metrics` (Prometheus), or None where there is none."""
 
 
 _current: NodeHandle | None = None

@@ -1,0 +1,45 @@
+# The project's commands. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test dev check fast scenarios bench lock clean
+PY := .venv/bin/python
+ARGS ?=
+RUNS ?= 1
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## everything a node needs: Python environment, engine, assets (no root; seconds the second time)
+	@scripts/setup.sh
+
+run: setup ## a node on the built-in demo model; make run ARGS="--model NAME" for another
+	@.venv/bin/mesh-llm $(ARGS)
+
+test: dev check ## all checks and tests, with everything they need
+	@CHROMIUM="$$(scripts/chromium.sh)" && export CHROMIUM && \
+	  echo "test: fast part" && $(PY) -m pytest -q -n 2 --dist loadfile -m "not engine and not browser and not e2e and not slow" && \
+	  echo "test: real engines, real browser, whole nodes" && $(PY) -m pytest -q -m "engine or browser or e2e or slow"
+
+dev: # setup, and what the tests need
+	@scripts/setup.sh requirements-dev.txt
+
+check: dev ## formatting, lint, types and the direction of imports
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check -q .
+	@.venv/bin/mypy .
+	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+
+fast: dev ## the fast tests alone
+	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not engine and not browser and not e2e and not slow"
+
+scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to repeat them
+	@for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
+	  $(PY) -m pytest -q tests/e2e -k scenario || exit 1; done
+
+bench: setup ## paired measurements against nginx and LiteLLM; writes docs/benchmarks.md (minutes)
+	@$(PY) -m benchmarks --write $(ARGS)
+
+lock: ## pin requirements.in and requirements-dev.in anew, with hashes (needs uv)
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url requirements.in -o requirements.txt
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+
+clean: ## remove what make made here (the node's home stays)
+	@rm -rf .venv staticfiles .mypy_cache .ruff_cache .pytest_cache build dist

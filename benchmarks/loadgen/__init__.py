@@ -1,0 +1,1 @@
+"""The load generator: one process per load, a spec as JSON on stdin, the result as JSON on stdout."""

@@ -1,0 +1,56 @@
+"""`mesh-llm`: without a word it runs a node; with one it is that management command."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+WORDS = (
+    "admin-user",
+    "download",
+    "drop",
+    "engine",
+    "load",
+    "models",
+    "restart",
+    "runnode",
+    "status",
+    "stop",
+)
+"""Every word; `runnode` is what no word means."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the word; return the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0].startswith("-"):
+        return _run_node(words)
+    word = words[0]
+    if word == "runnode":
+        return _run_node(words[1:])
+    if word not in WORDS:
+        sys.stderr.write(
+            f"mesh-llm: there is no word {word!r}. Words: {', '.join(WORDS)}. "
+            "Without a word it runs a node; `mesh-llm --help` lists its flags.\n"
+        )
+        return 2
+    return _run_command(word, words[1:])
+
+
+def _run_node(words: Sequence[str]) -> int:
+    from meshsite import boot
+
+    return boot.main(words)
+
+
+def _run_command(word: str, rest: Sequence[str]) -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "meshsite.settings")
+    import django
+    from django.core.management import ManagementUtility
+
+    django.setup()
+    ManagementUtility(["mesh-llm", word.replace("-", "_"), *rest]).execute()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,338 @@
+"""The composition root: builds every part of one node and wires them; the only file that knows all.
+
+A `RunningNode` is started and stopped as a whole. It owns no listening socket: `meshsite.boot` (our
+own two servers) or any ASGI server (`meshsite.asgi`) brings the requests.
+"""
+
+import asyncio
+import hmac
+import logging
+import socket
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from meshsite import background
+from meshsite.control import ControlApp
+from meshsite.operator_door import OperatorDoor
+from meshsite.options import Options
+from meshsite.status import status
+from meshsite.version import VERSION
+from models_registry.supervisor import Supervisor
+from nodes.mesh import events as ev
+from nodes.mesh.ids import NodeId, RunId
+from nodes.mesh.node import MeshNode
+from nodes.mesh.placement import ServingOptions
+from nodes.mesh.plans import ServerPlan
+from nodes.mesh.routing import RoutingTable
+from nodes.mesh.view import Me
+from nodes.runtime import handle
+from nodes.runtime.daemon_thread import in_daemon_thread
+from nodes.runtime.driver import Driver
+from nodes.runtime.feed import Feed
+from nodes.runtime.home import Home
+from nodes.runtime.resources import ResourceSampler
+from proxy.api_keys import key_ring
+from proxy.asgi import ApiApp
+from proxy.config import ApiConfig
+from proxy.records import RequestRecord
+
+log = logging.getLogger("mesh.node")
+
+ENGINE_STOP_GRACE_S = 2.0
+"""What an engine gets to end by itself once its streams are over."""
+
+DRAIN_POLL_S = 0.05
+"""How often a draining model's open answers are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the node is reached."""
+
+    api_port: int
+    console_port: int | None
+    api_url: str
+    console_url: str | None
+    quic_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """Who the node is, and how others are invited."""
+
+    node_id: NodeId
+    mesh_id: str
+    invite_token: Callable[[], str]
+
+
+class RunningNode:
+    """One node: core, driver, engines, API. Everything on one loop."""
+
+    def __init__(
+        self, options: Options, home: Home, identity: NodeIdentity, endpoints: Endpoints
+    ) -> None:
+        self.options = options
+        self.home = home
+        self.endpoints = endpoints
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.feed = Feed()
+        self.on_request: Callable[[RequestRecord], None] | None = None
+        """Told of every finished request; set by whoever keeps usage."""
+        self.on_fatal: Callable[[str], None] | None = None
+        """Told why the node cannot do what it was started for; set by the boot, which then ends it.
+        None: the node lives on and shows the reason."""
+        self.engine_looked_for = asyncio.Event()
+        self._identity = identity
+        self._engine: background.EngineInUse | None = None
+        self._supervisor: Supervisor | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        me = _me(options, identity, endpoints)
+        node = MeshNode(me, _serving_options(options))
+        self.name = me.name
+        self.driver = Driver(node, self.feed, self)
+        self.routes = node.routes
+        self.api = ApiApp(
+            _api_config(options, home.secret),
+            lambda: self.routes,
+            self._request_finished,
+            str(identity.node_id),
+        )
+        self.operator = OperatorDoor(self.driver, self._load)
+        self.handle = self._handle()
+        self.api_port_app = ControlApp(self.api, self.handle)
+
+    def start(self) -> None:
+        """Begin: the driver first, then what feeds it. Returns at once."""
+        handle.install(self.handle)
+        self.spawn(self.driver.run())
+        self.spawn(self._find_engine())
+        self.spawn(self._resolve_models())
+        sampler = ResourceSampler(
+            lambda: self._engine.devices if self._engine else (), self.options.max_vram_bytes
+        )
+        if short := background.too_little_memory(sampler.sample(()).offered_bytes):
+            self._cannot_serve(short, [])
+        self.spawn(background.sample_resources(sampler, self._engine_pids, self.driver.post))
+        self.spawn(in_daemon_thread(sampler.look_for_gpus, "look for GPUs"))
+        self.spawn(background.sample_load(self.api.load_samples, self._load_changed))
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for an orderly stop; `exited` is set when the engines are gone."""
+        self.api.refuse_new()
+        self.driver.post(ev.StopRequested(reason))
+
+    async def close(self) -> None:
+        """End what is left, whatever the state. May be called at any time."""
+        if self._supervisor is not None:
+            await self._supervisor.close(ENGINE_STOP_GRACE_S)
+        self.api.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        handle.install(None)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` as a task that `close` ends and whose failure is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("A background task of the node failed: %s", error, exc_info=error)
+
+    # --- Actions: what the core asks for (nodes.runtime.driver) ---
+
+    def start_server(self, plan: ServerPlan) -> None:
+        """Start an engine; the supervisor answers with events."""
+        assert self._supervisor is not None, "the core starts nothing before EngineFound"
+        self.spawn(self._supervisor.start(plan))
+
+    def stop_server(self, run_id: RunId, grace_s: float) -> None:
+        """Let the model's open answers finish for `grace_s`, then end its engine."""
+        self.spawn(self._drain_and_stop(run_id, grace_s))
+
+    def change_routes(self, table: RoutingTable) -> None:
+        """Route by this table from now on."""
+        self.routes = table
+
+    def leave_and_exit(self, exit_code: int, reason: str) -> None:
+        """Tell the boot that the node is done."""
+        log.info("Leaving: %s.", reason)
+        if not self.exited.done():
+            self.exited.set_result(exit_code)
+
+    async def _drain_and_stop(self, run_id: RunId, grace_s: float) -> None:
+        assert self._supervisor is not None
+        found = self.driver.node.serving.run_of(run_id)
+        if found is not None and grace_s > 0:
+            await self._drain(found[0], grace_s)
+        await self._supervisor.stop(run_id, ENGINE_STOP_GRACE_S)
+
+    async def _drain(self, model: str, grace_s: float) -> None:
+        """Wait until the model's answers are through, at most `grace_s`; end what is left, visibly."""
+        deadline = time.monotonic() + grace_s
+        while self.api.in_flight(model) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_POLL_S)
+        if self.api.interrupt(f"{model} is being stopped on this node; ask again.", model):
+            await asyncio.sleep(DRAIN_POLL_S)
+
+    # --- what feeds the core ---
+
+    async def _find_engine(self) -> None:
+        found = await background.find_engine(self.options, self.home)
+        if isinstance(found, str):
+            self._cannot_serve(found, [ev.EngineUnavailable(found)])
+            self.engine_looked_for.set()
+            return
+        self._engine = found
+        self._supervisor = Supervisor(
+            found.engine,
+            run_dir=self.home.run,
+            log_dir=self.home.logs,
+            report=self.driver.post,
+        )
+        self.driver.post(ev.EngineFound(found.engine.facts))
+        self.engine_looked_for.set()
+
+    def _load_changed(self, sample: ev.ServerLoadSampled) -> None:
+        # Answers that flow prove the engine alive: the hang watch need not ask it.
+        if self._supervisor is not None and sample.in_flight:
+            self._supervisor.note_activity(sample.model)
+        self.driver.post(sample)
+
+    async def _resolve_models(self) -> None:
+        refusals = await background.resolve_models(self.options, self.driver.post)
+        if len(refusals) == max(1, len(self.options.models)):
+            self._cannot_serve(" ".join(r.reason for r in refusals), refusals)
+            return
+        for refusal in refusals:
+            self.driver.post(refusal)
+
+    def _cannot_serve(self, text: str, events: Sequence[ev.Event]) -> None:
+        """End the node by the boot, which says why; without one, show the reason and live on."""
+        if self.on_fatal is not None:
+            self.on_fatal(text)
+            return
+        for event in events:
+            self.driver.post(event)
+
+    async def _load(self, name: str) -> str:
+        refusal = await background.resolve_model(self.options, name, self.driver.post)
+        if refusal is None:
+            return ""
+        self.driver.post(refusal)
+        return refusal.reason
+
+    def _engine_pids(self) -> tuple[int, ...]:
+        return self._supervisor.pids() if self._supervisor else ()
+
+    # --- LogSource: the engines' output (nodes.runtime.handle) ---
+
+    def tail(self, model: str, after: int, limit: int) -> tuple[int, list[str]]:
+        """Return the engine's newest lines; none before an engine was found."""
+        return self._supervisor.logs.tail(model, after, limit) if self._supervisor else (1, [])
+
+    def models(self) -> list[str]:
+        """Return the models whose engines have said something."""
+        return self._supervisor.logs.models() if self._supervisor else []
+
+    def notice(self, kind: str, text: str | None) -> None:
+        """Show viewers something they should know now; None takes it away."""
+        key = f"notice/{kind}"
+        if text is not None:
+            self.feed.publish({key: {"level": "warning", "text": text}})
+        elif key in self.feed.state:
+            self.feed.publish({}, (key,))
+
+    def _request_finished(self, record: RequestRecord) -> None:
+        if self.on_request is not None:
+            self.on_request(record)
+
+    def _handle(self) -> handle.NodeHandle:
+        return handle.NodeHandle(
+            node_id=str(self._identity.node_id),
+            feed=self.feed,
+            logs=self,
+            operator=self.operator,
+            api=self.api,
+            status=lambda operator: status(
+                self.feed.state,
+                self.feed.seq,
+                self._identity.invite_token() if operator else None,
+            ),
+            invite_token=self._identity.invite_token,
+            home_secret=self.home.secret,
+            loopback_only=self.options.loopback_only,
+            host_names=host_names(self.options),
+            cors_origins=self.options.cors_origins,
+            metrics=self.api.metrics.render,
+        )
+
+
+def _me(options: Options, identity: NodeIdentity, endpoints: Endpoints) -> Me:
+    return Me(
+        node_id=identity.node_id,
+        name=options.name or socket.gethostname(),
+        version=VERSION,
+        mesh_id=identity.mesh_id,
+        started_at=int(time.time()),
+        is_client=False,
+        api_port=endpoints.api_port,
+        console_port=endpoints.console_port,
+        quic_port=endpoints.quic_port,
+        api_url=endpoints.api_url,
+        console_url=endpoints.console_url,
+    )
+
+
+def _serving_options(options: Options) -> ServingOptions:
+    return ServingOptions(
+        serve_all=options.serve_all,
+        context=options.context,
+        parallel=options.parallel,
+        draft_max=options.draft_max,
+        rpc_self=options.rpc_self,
+        device=options.device,
+        stop_grace_s=options.stop_grace_s,
+    )
+
+
+def _api_config(options: Options, secret: str) -> ApiConfig:
+    return ApiConfig(
+        allowed_hosts=frozenset(host_names(options)),
+        cors_origins=frozenset(options.cors_origins),
+        check_key=_key_check(options.api_key, secret),
+    )
+
+
+def host_names(options: Options) -> tuple[str, ...]:
+    """Return the Host names served besides loopback: every one once the operator opened the node.
+
+    Bound beyond loopback, a key (or the operator's explicit word) stands in for the Host check: the
+    machine's names on its networks cannot all be known.
+    """
+    return options.allow_hosts if options.loopback_only else ("*",)
+
+
+def _key_check(key: str | None, secret: str) -> Callable[[str], bool] | None:
+    """Return the check of API keys; None: no key is needed.
+
+    Good are the operator's own key, one made in the admin, and the home's secret: the console's chat
+    asks the API in process, in the name of whoever may see the console.
+    """
+    if key is None:
+        return None
+    good = (key.encode(), secret.encode())
+
+    def check(given: str) -> bool:
+        shown = given.encode("utf-8", "replace")
+        # Every comparison is made, so that the time tells nothing.
+        known = sum(hmac.compare_digest(shown, one) for one in good)
+        return bool(known) or key_ring.allows(given, secret)
+
+    return check

@@ -1,0 +1,83 @@
+"""Everything of the node that needs Django: its set-up, the console application, the records.
+
+Imported early but importing Django late: the API's port opens before Django is loaded.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshsite import database, settings
+from meshsite.usage import UsageSums
+from nodes.runtime.handle import AsgiApp
+from nodes.runtime.home import Home
+
+if TYPE_CHECKING:
+    from meshsite.compose import RunningNode
+
+log = logging.getLogger("mesh.node")
+
+
+def set_up(home: Home) -> None:
+    """Configure Django for this home; a Django that is already set up (manage.py) is adjusted."""
+    import os
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "meshsite.settings")
+    default_name = str(settings.MESH_LLM_HOME / "db.sqlite3")
+    database.place(home, settings.DATABASES, default_name)
+    settings.SECRET_KEY = home.secret
+
+    import django
+    from django.apps import apps
+    from django.conf import settings as live
+    from django.db import connections
+
+    live.SECRET_KEY = home.secret
+    if apps.ready:
+        database.place(home, connections.settings, default_name)
+    else:
+        django.setup()
+
+
+def console_application() -> AsgiApp:
+    """Return the console's ASGI application: pages, small API, admin and websockets; no /v1."""
+    from meshsite.asgi import console
+
+    return console()
+
+
+def operator_link(console_url: str) -> str:
+    """Return a one-time link that opens an operator's session."""
+    from nodes.access import new_operator_link
+
+    return new_operator_link(console_url)
+
+
+async def keep_records(node: "RunningNode") -> str | None:
+    """Migrate, then project the feed into the database until cancelled.
+
+    Returns why the node must not run: the database belongs to another one. Other troubles are shown
+    as a notice and waited out.
+    """
+    from nodes.consumers import run_gossip_channel
+    from nodes.models import ForeignDatabaseError
+    from nodes.projection import Projection
+
+    try:
+        trouble = await asyncio.to_thread(database.prepare, node.handle.node_id)
+    except ForeignDatabaseError as error:
+        return str(error)
+    node.notice("database", trouble)
+    node.spawn(run_gossip_channel(node.handle.node_id))
+    projection = Projection(node.feed, on_trouble=lambda text: node.notice("database", text))
+    usage = UsageSums(projection.note_usage)
+    node.on_request = usage.add
+    node.spawn(usage.run())
+    await projection.run()
+    return None
+
+
+def static_root() -> Path:
+    """Return where collected assets lie."""
+    return Path(settings.STATIC_ROOT)

@@ -1,0 +1,56 @@
+"""A node inside somebody else's ASGI server: no ports of its own, flags from the environment."""
+
+import asyncio
+import logging
+
+from meshsite import django_side, node_logging, settings
+from meshsite.boot import STOP_MARGIN_S, remembered_quic_port
+from meshsite.compose import Endpoints, RunningNode
+from meshsite.invitation import open_identity
+from meshsite.options import parse
+from models_registry import children
+from nodes.runtime.handle import AsgiApp
+from nodes.runtime.home import Home, enter
+
+log = logging.getLogger("mesh.node")
+
+
+class EmbeddedNode:
+    """The node and its folder. When the server's process ends, the guard ends the engines."""
+
+    def __init__(self, home: Home, node: RunningNode, console: AsgiApp) -> None:
+        self._home = home
+        self._node = node
+        self.api: AsgiApp = node.api_port_app
+        self.console = console
+
+    @classmethod
+    async def start(cls) -> "EmbeddedNode":
+        """Start the node on the running loop.
+
+        Raises:
+            OptionsError, HomeError, IdentityError: as for `mesh-llm`; the server's log shows them.
+        """
+        options = parse([], "mesh-llm (environment)")
+        home = enter(settings.MESH_LLM_HOME, ephemeral=settings.MESH_LLM_EPHEMERAL_KEY)
+        node_logging.configure(home.logs, as_json=options.log_json)
+        for line in children.reap(home.run):
+            log.warning("%s", line)
+        quic_port = remembered_quic_port(home)
+        url = f"http://localhost:{options.port}"
+        ends = Endpoints(options.port, options.port, url, url, quic_port)
+        django_side.set_up(home)
+        node = RunningNode(options, home, open_identity(home, quic_port), ends)
+        node.start()
+        made = cls(home, node, django_side.console_application())
+        node.spawn(django_side.keep_records(node))
+        return made
+
+    async def stop(self) -> None:
+        """Drain, end the engines, give the folder back."""
+        self._node.request_stop("Stopping: the server shuts down.")
+        await asyncio.wait(
+            [self._node.exited], timeout=self._node.options.stop_grace_s + STOP_MARGIN_S
+        )
+        await self._node.close()
+        self._home.close()

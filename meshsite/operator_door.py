@@ -1,0 +1,70 @@
+"""What an operator may ask of the node, and the true outcome of each (`nodes.runtime.handle.Operator`)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from nodes.mesh import events as ev
+from nodes.mesh.ids import ModelName
+from nodes.mesh.reconcile import RunState
+from nodes.mesh.routing import match_name
+from nodes.runtime.driver import Driver
+from nodes.runtime.handle import OperatorResult
+
+
+class OperatorDoor:
+    """Turns requests into events and waits until the core has taken them."""
+
+    def __init__(self, driver: Driver, load: Callable[[str], Awaitable[str]]) -> None:
+        self._driver = driver
+        self._load = load
+
+    async def drop(self, model: str) -> OperatorResult:
+        """Stop serving a model. It counts as cold at once; its open answers may finish."""
+        name = self._known(model)
+        if isinstance(name, OperatorResult):
+            return name
+        self._driver.post(ev.DropRequested(name, leave_after=True))
+        await self._driver.settled()
+        slot = self._driver.node.serving.slots.get(name)
+        if slot is not None and slot.run is not None:
+            return OperatorResult(True, f"{name} takes no more requests; open answers may finish.")
+        return OperatorResult(True, f"{name} is no longer served.")
+
+    async def load(self, model: str) -> OperatorResult:
+        """Serve a model that is on disk, in the catalogue or on the hub."""
+        refused = await self._load(model)
+        if refused:
+            return OperatorResult(False, refused)
+        await self._driver.settled()
+        return OperatorResult(True, f"{model} is to be served; watch it load in the models list.")
+
+    async def restart(self, model: str) -> OperatorResult:
+        """End the model's engine, if it runs, and start it afresh."""
+        name = self._known(model)
+        if isinstance(name, OperatorResult):
+            return name
+        self._driver.post(ev.RestartRequested(name))
+        await self._driver.settled()
+        return OperatorResult(True, f"{name} is being restarted.")
+
+    async def stop(self) -> OperatorResult:
+        """Stop the node in good order."""
+        self._driver.post(ev.StopRequested("An operator stopped the node."))
+        await asyncio.sleep(0)
+        running = [s for s in self._driver.node.serving.slots.values() if s.run]
+        busy = any(s.run and s.run.state is RunState.READY for s in running)
+        text = "The node is stopping; open answers may finish." if busy else "The node is stopping."
+        return OperatorResult(True, text)
+
+    def _known(self, model: str) -> ModelName | OperatorResult:
+        serving = self._driver.node.serving
+        known = sorted({*serving.wanted, *serving.slots})
+        found = match_name(model, known)
+        if len(found) == 1:
+            return ModelName(found[0])
+        if found:
+            return OperatorResult(
+                False, f"{model} could mean {', '.join(found)}; give the full name."
+            )
+        served = ", ".join(known) or "no model at all"
+        return OperatorResult(False, f"Nobody serves {model}. This mesh serves {served}.")

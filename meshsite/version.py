@@ -1,0 +1,3 @@
+"""The software's version: one place, read by the parser, the status and the announcements."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,48 @@
+"""What the supervisor asks of the installed engine: command lines and an environment, nothing else."""
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from models_registry.engine.probe import Engine
+from models_registry.launch import engine_env, rpc_argv, server_argv, threads_for
+from nodes.mesh.plans import ServerPlan
+
+
+class EngineCommands(Protocol):
+    """The command lines of one installed engine. Nothing is started or looked up.
+
+    Both raise `models_registry.launch.Unsupported` when this build lacks what is wanted.
+    """
+
+    def server_argv(self, plan: ServerPlan, *, port: int, rpc: Sequence[str] = ()) -> list[str]:
+        """Return the llama-server command line for this plan on this loopback port."""
+        ...
+
+    def rpc_argv(self, *, port: int) -> list[str]:
+        """Return the rpc-server command line."""
+        ...
+
+    def env(self) -> dict[str, str]:
+        """Return the whole environment of the engine's processes."""
+        ...
+
+
+class LaunchCommands:
+    """The commands of a probed engine on this machine, made by `models_registry.launch`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._threads = threads_for(os.cpu_count() or 1)
+
+    def server_argv(self, plan: ServerPlan, *, port: int, rpc: Sequence[str] = ()) -> list[str]:
+        """Return the llama-server command line for this plan on this loopback port."""
+        return server_argv(self._engine, plan, port=port, threads=self._threads, rpc=rpc)
+
+    def rpc_argv(self, *, port: int) -> list[str]:
+        """Return the rpc-server command line."""
+        return rpc_argv(self._engine, port=port, threads=self._threads)
+
+    def env(self) -> dict[str, str]:
+        """Return the whole environment of the engine's processes."""
+        return engine_env(os.environ)

@@ -1,0 +1,65 @@
+"""`mesh-llm admin-user`: make the first account that may log in to the admin and the console."""
+
+import getpass
+import sys
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+
+class Command(BaseCommand):
+    """Make a superuser, asking for what was not given."""
+
+    help = "Make an account for the admin and the console (asks for name and password)."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("--username", help="the account's name; asked for when absent")
+        parser.add_argument(
+            "--password-stdin", action="store_true", help="read the password from standard input"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Make the account, or say in one sentence why not."""
+        username = options["username"] or self._ask_name()
+        password = self._password(options["password_stdin"])
+        users = get_user_model()
+        try:
+            call_command("migrate", interactive=False, verbosity=0)
+            if users.objects.filter(username=username).exists():
+                raise CommandError(
+                    f"There is an account named {username} already. Choose another name, or change "
+                    f"its password with: manage.py changepassword {username}"
+                )
+            user = users(username=username, is_staff=True, is_superuser=True)
+            validate_password(password, user)
+            user.set_password(password)
+            user.save()
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}") from None
+        self.stdout.write(f"Made the account {username}. Log in on the console at /login.")
+
+    def _ask_name(self) -> str:
+        if not sys.stdin.isatty():
+            raise CommandError("Give the name with --username (standard input is no terminal).")
+        return input("User name [admin]: ").strip() or "admin"
+
+    def _password(self, from_stdin: bool) -> str:
+        if from_stdin:
+            password = sys.stdin.readline().rstrip("\n")
+        elif sys.stdin.isatty():
+            password = getpass.getpass("Password: ")
+            if password != getpass.getpass("Password again: "):
+                raise CommandError("The two passwords differ; nothing was made.")
+        else:
+            raise CommandError("Give the password with --password-stdin.")
+        if not password:
+            raise CommandError("The password is empty; nothing was made.")
+        return password

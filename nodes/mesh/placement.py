@@ -1,0 +1,119 @@
+"""Which wanted models this node runs, and how: a pure function of wishes and memory.
+
+Decides for one node alone; the mesh's election decides between nodes and hands its result down.
+A model that already runs is never moved or resized because memory figures drifted: only a start
+takes a new decision (spec, Pinned 13).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nodes.mesh import fit
+from nodes.mesh.model_facts import ModelFacts
+from nodes.mesh.reconcile import STOP_GRACE_S
+
+PARALLEL_AUTO = (4, 2, 1)
+"""Slots tried in this order when the operator gave none. Four is llama-server's own default; more
+slots than people who ask only shrink each one's context."""
+
+COMFORTABLE_CONTEXT = 8192
+"""Tokens a slot should have before slots are added: what a coding agent's first prompt takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServingOptions:
+    """What the operator fixed about serving; None means: decide by what fits."""
+
+    serve_all: bool = False
+    """Serve every wanted model that fits, not the first alone."""
+    context: int | None = None
+    parallel: int | None = None
+    draft_max: int = 8
+    rpc_self: bool = False
+    device: str | None = None
+    tensor_split: tuple[float, ...] | None = None
+    stop_grace_s: float = STOP_GRACE_S
+    """What open streams get when a model is dropped or the node stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A model that somebody wants served, in the order of asking."""
+
+    model: ModelFacts
+    draft: ModelFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """This node is to run the model, so."""
+
+    wanted: Wanted
+    context: int
+    parallel: int
+    need_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotPlaced:
+    """This node does not run the model, because."""
+
+    wanted: Wanted
+    need_bytes: int
+    have_bytes: int
+    reason: str
+
+
+def place(
+    wanted: Iterable[Wanted], free_bytes: int, taken: int, options: ServingOptions
+) -> tuple[Placed | NotPlaced, ...]:
+    """Return a decision for each wish, in order.
+
+    `free_bytes` is what is offered and not taken by running engines; `taken` counts those engines.
+    Without `serve_all` one model is served, the first in order.
+    """
+    decisions: list[Placed | NotPlaced] = []
+    for wish in wanted:
+        if taken and not options.serve_all:
+            need = _least_need(wish, options)
+            reason = "this node already serves a model; another node may serve it (or --serve-all)"
+            decisions.append(NotPlaced(wish, need, free_bytes, reason))
+            continue
+        decision = _fit_one(wish, free_bytes, options)
+        decisions.append(decision)
+        if isinstance(decision, Placed):
+            free_bytes -= decision.need_bytes
+        # The first wish holds its place even while it does not fit: it waits for peers.
+        taken += 1
+    return tuple(decisions)
+
+
+def _fit_one(wish: Wanted, free_bytes: int, options: ServingOptions) -> Placed | NotPlaced:
+    tries = (options.parallel,) if options.parallel else PARALLEL_AUTO
+    for parallel in tries:
+        context = options.context or fit.auto_context(wish.model, free_bytes, parallel, wish.draft)
+        if context is None:
+            continue
+        need = fit.memory_needed(wish.model, context, parallel, wish.draft).total_bytes
+        cramped = context < min(
+            COMFORTABLE_CONTEXT, wish.model.context_train or COMFORTABLE_CONTEXT
+        )
+        if need <= free_bytes and not (cramped and parallel > 1 and options.parallel is None):
+            return Placed(wish, context, parallel, need)
+    need = _least_need(wish, options)
+    return NotPlaced(wish, need, free_bytes, waiting_text(need, free_bytes))
+
+
+def _least_need(wish: Wanted, options: ServingOptions) -> int:
+    parallel = options.parallel or 1
+    context = options.context or fit.least_context(wish.model)
+    return fit.memory_needed(wish.model, context, parallel, wish.draft).total_bytes
+
+
+def waiting_text(need_bytes: int, have_bytes: int) -> str:
+    """Return the line of scenario 4, in decimal GB."""
+    return f"Waiting for more peers - need {_gb(need_bytes)}, have {_gb(have_bytes)}"
+
+
+def _gb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"

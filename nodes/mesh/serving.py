@@ -1,0 +1,223 @@
+"""The serving half of a node: from wishes, memory and engine reports to starts and stops.
+
+Rules:
+- One engine a model; a model is started when it is wanted, placed, and an engine is there.
+- A start happens only if the desired set or the actual run changed: samples never restart anything.
+- A dropped model's wish is gone until somebody asks for it again.
+- After `stop` nothing starts any more; when the last run has ended the node may leave.
+"""
+
+from collections.abc import Iterator
+
+from nodes.mesh import events as ev
+from nodes.mesh.effects import Effect, LeaveAndExit, RecordEvent, StartServer, StopServer
+from nodes.mesh.ids import ModelName, RunId
+from nodes.mesh.placement import NotPlaced, Placed, ServingOptions, Wanted, place
+from nodes.mesh.plans import EngineFacts, ServerPlan
+from nodes.mesh.reconcile import RESTARTS_MAX, Run, RunState, Slot
+from nodes.mesh.resources import Resources
+
+
+class Serving:
+    """What this node serves and wants to serve. Changed by `handle` alone."""
+
+    def __init__(self, options: ServingOptions) -> None:
+        self.options = options
+        self.engine: EngineFacts | None = None
+        self.engine_reason = ""
+        self.resources: Resources | None = None
+        self.wanted: dict[ModelName, Wanted] = {}
+        self.resolving: dict[ModelName, ev.ModelResolving] = {}
+        self.refused: dict[ModelName, str] = {}
+        self.unplaced: dict[ModelName, NotPlaced] = {}
+        self.slots: dict[ModelName, Slot] = {}
+        self.load: dict[ModelName, ev.ServerLoadSampled] = {}
+        self.engine_starts = 0
+        self.stopping = False
+        self._leave_when_empty = False
+        self._left = False
+        self._last_run_id = 0
+
+    def handle(self, event: ev.Event, now: float) -> list[Effect]:
+        """Take one event; return what is to be done."""
+        effects = list(self._take(event, now))
+        effects.extend(self._reconcile(now))
+        return effects
+
+    @property
+    def deadline(self) -> float | None:
+        """When `TimePassed` is due: the earliest retry. None: nothing waits for time."""
+        waits = [
+            slot.retry_at_s
+            for name, slot in self.slots.items()
+            if slot.retry_at_s is not None and slot.run is None and name in self.wanted
+        ]
+        return min(waits, default=None) if not self.stopping else None
+
+    def used_bytes(self) -> int:
+        """Return the memory that running and starting engines were planned with."""
+        return sum(slot.run.need_bytes for slot in self.slots.values() if slot.run)
+
+    def run_of(self, run_id: RunId) -> tuple[ModelName, Run] | None:
+        """Return the run with this id; None when it is not the current one of its model."""
+        for name, slot in self.slots.items():
+            if slot.run is not None and slot.run.plan.run_id == run_id:
+                return name, slot.run
+        return None
+
+    def _take(self, event: ev.Event, now: float) -> Iterator[Effect]:
+        match event:
+            case ev.EngineFound(engine):
+                self.engine, self.engine_reason = engine, ""
+            case ev.EngineUnavailable(reason):
+                self.engine, self.engine_reason = None, reason
+                yield RecordEvent("engine_missing", reason, "error")
+            case ev.ResourcesSampled(resources):
+                self.resources = resources
+            case ev.ModelResolving():
+                self.resolving[event.name] = event
+            case ev.ModelWanted():
+                yield from self._want(event)
+            case ev.ModelRefused(name, reason):
+                self.resolving.pop(name, None)
+                self.refused[name] = reason
+                yield RecordEvent("model_refused", reason, "error", name)
+            case ev.ServerLoadSampled():
+                self.load[event.model] = event
+            case ev.DropRequested():
+                yield from self._drop(event)
+            case ev.RestartRequested(name):
+                yield from self._restart(name)
+            case ev.StopRequested(reason):
+                yield from self._stop(reason)
+            case ev.ServerProgressed() | ev.ServerReady() | ev.ServerExited():
+                yield from self._engine_report(event, now)
+            case ev.TimePassed():
+                pass
+
+    def _want(self, event: ev.ModelWanted) -> Iterator[Effect]:
+        name = event.model.name
+        for known in (name, event.asked_as or name):
+            self.resolving.pop(known, None)
+            self.refused.pop(known, None)
+        if name not in self.wanted:
+            yield RecordEvent("model_wanted", f"{name} is to be served.", model=name)
+        self.wanted[name] = Wanted(event.model, event.draft)
+        self._leave_when_empty = self.stopping
+
+    def _engine_report(
+        self, event: ev.ServerProgressed | ev.ServerReady | ev.ServerExited, now: float
+    ) -> Iterator[Effect]:
+        found = self.run_of(event.run_id)
+        if found is None:
+            return
+        name, run = found
+        match event:
+            case ev.ServerProgressed():
+                run.phase, run.fraction = event.phase, event.fraction
+            case ev.ServerReady():
+                if run.state is RunState.STARTING:
+                    run.state, run.ready, run.ready_at_s = RunState.READY, event, now
+                    self.slots[name].reason = ""
+                    text = f"{name} is ready after {event.load_s:.1f} s."
+                    yield RecordEvent("engine_ready", text, model=name)
+            case ev.ServerExited():
+                yield from self._exited(name, event, now)
+
+    def _exited(self, name: ModelName, event: ev.ServerExited, now: float) -> Iterator[Effect]:
+        slot = self.slots[name]
+        asked = event.asked or self.stopping
+        slot.exited(event.reason, asked, now)
+        self.load.pop(name, None)
+        if asked:
+            yield RecordEvent("engine_stopped", f"{name} was stopped.", model=name)
+        elif slot.gave_up:
+            text = (
+                f"{name} ended {RESTARTS_MAX + 1} times in a row and stays down: {event.reason} "
+                "Mend the cause, then restart it from the console."
+            )
+            yield RecordEvent("engine_gave_up", text, "error", name)
+        else:
+            assert slot.retry_at_s is not None
+            wait_s = slot.retry_at_s - now
+            text = f"{name} ended: {event.reason} Trying again in {wait_s:.0f} s."
+            yield RecordEvent("engine_exited", text, "warning", name)
+
+    def _drop(self, event: ev.DropRequested) -> Iterator[Effect]:
+        if self.wanted.pop(event.name, None) is None:
+            return
+        self._leave_when_empty = event.leave_after and not self.wanted
+        self.unplaced.pop(event.name, None)
+        yield RecordEvent("model_dropped", f"{event.name} is no longer served.", model=event.name)
+        yield from self._stop_run(event.name)
+
+    def _restart(self, name: ModelName) -> Iterator[Effect]:
+        slot = self.slots.get(name)
+        if slot is None:
+            return
+        slot.forgive()
+        yield from self._stop_run(name)
+
+    def _stop(self, reason: str) -> Iterator[Effect]:
+        if self.stopping:
+            return
+        self.stopping = self._leave_when_empty = True
+        yield RecordEvent("node_stopping", reason)
+        for name in tuple(self.slots):
+            yield from self._stop_run(name)
+
+    def _stop_run(self, name: ModelName) -> Iterator[Effect]:
+        slot = self.slots.get(name)
+        if slot is None or slot.run is None or slot.run.state is RunState.STOPPING:
+            return
+        grace_s = self.options.stop_grace_s if slot.run.state is RunState.READY else 0.0
+        slot.run.state = RunState.STOPPING
+        yield StopServer(slot.run.plan.run_id, grace_s)
+
+    def _reconcile(self, now: float) -> Iterator[Effect]:
+        running = any(slot.run for slot in self.slots.values())
+        if self._leave_when_empty and not running and not self._left:
+            self._left = True
+            yield LeaveAndExit(0, "nothing is left to serve")
+        if self.stopping or self.engine is None or self.resources is None:
+            return
+        yield from self._start_missing(now)
+
+    def _start_missing(self, now: float) -> Iterator[Effect]:
+        assert self.resources is not None
+        held = {name for name, slot in self.slots.items() if slot.run and name in self.wanted}
+        missing = [wish for name, wish in self.wanted.items() if name not in held]
+        free_bytes = self.resources.offered_bytes - self.used_bytes()
+        for decision in place(missing, free_bytes, len(held), self.options):
+            name = decision.wanted.model.name
+            if isinstance(decision, NotPlaced):
+                if name not in self.unplaced:
+                    yield RecordEvent("model_waits", f"{name}: {decision.reason}", "warning", name)
+                self.unplaced[name] = decision
+                continue
+            slot = self.slots.setdefault(name, Slot())
+            if slot.may_start(now):
+                self.unplaced.pop(name, None)
+                yield from self._start(slot, decision, now)
+
+    def _start(self, slot: Slot, placed: Placed, now: float) -> Iterator[Effect]:
+        self._last_run_id += 1
+        self.engine_starts += 1
+        options = self.options
+        plan = ServerPlan(
+            run_id=RunId(self._last_run_id),
+            model=placed.wanted.model,
+            context=placed.context,
+            parallel=placed.parallel,
+            draft=placed.wanted.draft,
+            draft_max=options.draft_max,
+            rpc_self=options.rpc_self,
+            device=options.device,
+            tensor_split=options.tensor_split,
+        )
+        slot.run = Run(plan, placed.need_bytes, now)
+        slot.starts += 1
+        slot.retry_at_s = None
+        text = f"Starting {plan.name}: {plan.parallel} slots of {plan.context} tokens."
+        yield RecordEvent("engine_starting", text, model=placed.wanted.model.name)
+        yield StartServer(plan)

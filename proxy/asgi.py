@@ -1,0 +1,318 @@
+"""The API as one raw ASGI callable: no Django, no ORM, any ASGI server.
+
+Decides the order of things: host and origin, key, path, body, candidates, forward. Faults raised
+anywhere below become an answer here, once. Knows engines only through the routing table.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from nodes.mesh.events import ServerLoadSampled
+from nodes.mesh.routing import Candidates, RequestNeeds, RoutingTable, candidates
+from proxy import pages
+from proxy.access import Access, clean_request_id, cors_headers, preflight_headers
+from proxy.bodies import Bodies, ClientGone, Receive
+from proxy.config import ApiConfig
+from proxy.forward import Exchange, Send
+from proxy.inbound import InboundRequest
+from proxy.load import LoadMeter
+from proxy.metrics import ApiMetrics
+from proxy.openai import Fault, FaultKind, fault_answer, read_facts, refusal_fault
+from proxy.paths import Kind, Route, find
+from proxy.records import Outcome, RecordRing, RequestRecord
+from proxy.upstream import Header, OutboundRequest, UpstreamClient
+from proxy.upstream_local import LocalUpstreams
+
+__all__ = ["ApiApp", "ApiConfig"]
+
+OnDisconnect = Callable[[Callable[[], None]], None]
+
+
+class ApiApp:
+    """The API. Call it as an ASGI application."""
+
+    def __init__(
+        self,
+        config: ApiConfig,
+        routes: Callable[[], RoutingTable],
+        on_finished: Callable[[RequestRecord], None],
+        node_id: str,
+        client: UpstreamClient | None = None,
+    ) -> None:
+        """`routes` returns the table of now; `client` defaults to this machine's engines."""
+        self.config = config
+        self.metrics = ApiMetrics()
+        self.records = RecordRing()
+        self._routes = routes
+        self._on_finished = on_finished
+        self._node_id = node_id
+        self._local = LocalUpstreams(config)
+        self._client: UpstreamClient = client or self._local
+        self._access = Access(config)
+        self._bodies = Bodies(config)
+        self._load = LoadMeter()
+        self._live: set[Exchange] = set()
+        self._stopping = False
+        self._id_prefix = os.urandom(6).hex()
+        self._id_numbers = count(1)
+
+    # --- for the composition root ----------------------------------------------------------------
+
+    def in_flight(self, model: str | None = None) -> int:
+        """Return how many requests are with an engine now, of one model or of all."""
+        return sum(1 for e in self._live if model is None or e.model == model)
+
+    def interrupt(self, reason: str, model: str | None = None) -> int:
+        """End the running requests (of one model, or all) with an error that says `reason`.
+
+        Streams get an SSE error event, unanswered requests a 503. Returns how many it were.
+        """
+        fault = Fault(FaultKind.STOPPING, reason, retry_after_s=self.config.retry_after_s)
+        ended = [e for e in self._live if model is None or e.model == model]
+        for exchange in ended:
+            exchange.end(fault)
+        return len(ended)
+
+    def refuse_new(self) -> None:
+        """From now on answer new inference requests with 503: the node is stopping."""
+        self._stopping = True
+
+    def load_samples(self, now: float) -> tuple[ServerLoadSampled, ...]:
+        """Return every model's load as of `now` (seconds, monotonic), running streams included."""
+        for exchange in self._live:
+            self._load.generated(exchange.model, exchange.fresh_tokens())
+        return self._load.sample(now)
+
+    def close(self) -> None:
+        """Close the connections to the engines."""
+        self._local.close()
+
+    # --- ASGI ------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request; other scopes are declined."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        request = InboundRequest(scope)
+        request_id = clean_request_id(request.seen.get(b"x-request-id")) or self._new_id()
+        extra: list[Header] = [(b"x-request-id", request_id.encode("ascii"))]
+        try:
+            await self._answer(scope, request, receive, send, extra, request_id)
+        except Fault as fault:
+            await self._send_fault(send, fault, extra, head=request.method == "HEAD")
+        except ClientGone:
+            return
+
+    def _new_id(self) -> str:
+        return f"req-{self._id_prefix}-{next(self._id_numbers):x}"
+
+    async def _answer(
+        self,
+        scope: dict[str, Any],
+        request: InboundRequest,
+        receive: Receive,
+        send: Send,
+        extra: list[Header],
+        request_id: str,
+    ) -> None:
+        seen = request.seen
+        self._access.check_host(request.hosts, scope.get("http_version", "1.1"))
+        origin = seen.get(b"origin")
+        self._access.check_origin(origin, request.hosts[0] if request.hosts else b"")
+        extra.extend(cors_headers(origin))
+        if request.method == "OPTIONS":
+            wanted = seen.get(b"access-control-request-headers")
+            private = seen.get(b"access-control-request-private-network") == b"true"
+            await _send_empty(send, 204, extra + preflight_headers(wanted, private))
+            return
+        route = find(request.path)
+        if route is None:
+            shown = request.path[:100]
+            text = f"There is no {request.method} {shown} here. The API is under /v1."
+            raise Fault(FaultKind.NO_ROUTE, text)
+        if request.method not in route.methods:
+            allow = ((b"allow", ", ".join((*route.methods, "OPTIONS")).encode("ascii")),)
+            text = f"{route.label} takes {' or '.join(route.methods)}, not {request.method}."
+            raise Fault(FaultKind.BAD_METHOD, text, headers=allow)
+        if route.needs_key:
+            self._access.check_key(seen.get(b"authorization"), seen.get(b"x-api-key"))
+        if route.kind in (Kind.JSON, Kind.EMBEDDINGS, Kind.FORM, Kind.OPAQUE):
+            await self._infer(route, request, receive, send, extra, request_id)
+            return
+        await self._send_page(route, request, send, extra)
+
+    async def _send_page(
+        self, route: Route, request: InboundRequest, send: Send, extra: list[Header]
+    ) -> None:
+        table = self._routes()
+        match route.kind:
+            case Kind.MODELS:
+                page = pages.models(table, request.path)
+            case Kind.HEALTH:
+                page = pages.health(table, self.config.retry_after_s, stopping=self._stopping)
+            case Kind.METRICS:
+                self.metrics.in_flight.set(len(self._live))
+                page = pages.metrics(self.metrics)
+            case _:
+                page = pages.hint(self._node_id)
+        extra.append((b"x-mesh-node", self._node_id.encode("ascii", "replace")))
+        start = {"type": "http.response.start", "status": page.status}
+        await send({**start, "headers": [*page.headers, *extra]})
+        body = b"" if request.method == "HEAD" else page.body
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    # --- inference -------------------------------------------------------------------------------
+
+    async def _infer(
+        self,
+        route: Route,
+        request: InboundRequest,
+        receive: Receive,
+        send: Send,
+        extra: list[Header],
+        request_id: str,
+    ) -> None:
+        exchange = Exchange(request_id, route.label, self._node_id)
+        exchange.write_now = request.write_now
+        size = 0
+        try:
+            body = await self._bodies.read(receive, request.seen.get(b"content-length"))
+            size = len(body)
+            found = self._find(route, request, body)
+            outbound = OutboundRequest(
+                request.method.encode("ascii"), request.target, self._onward(request, extra), body
+            )
+            watch = request.on_disconnect
+            await self._carry(exchange, found, outbound, receive, send, extra, watch)
+        except Fault as fault:
+            exchange.status = fault.kind.status
+            raise
+        except ClientGone as gone:
+            exchange.outcome = gone.outcome
+            raise
+        finally:
+            self._bodies.release(size)
+            self._finish(exchange)
+
+    def _find(self, route: Route, request: InboundRequest, body: bytes) -> Candidates:
+        if self._stopping:
+            text = "This node is stopping; ask another node of the mesh, or again shortly."
+            raise Fault(FaultKind.STOPPING, text, retry_after_s=self.config.retry_after_s)
+        needs = RequestNeeds(None)
+        if route.kind is not Kind.OPAQUE:
+            _refuse_encoded(request.seen.get(b"content-encoding"))
+            form = route.kind is Kind.FORM
+            embeddings = route.kind is Kind.EMBEDDINGS
+            needs = read_facts(body, embeddings=embeddings, form=form).needs
+        found = candidates(self._routes(), needs)
+        if isinstance(found, Candidates):
+            return found
+        raise refusal_fault(found, self.config.retry_after_s)
+
+    def _onward(self, request: InboundRequest, extra: list[Header]) -> list[Header]:
+        return [*request.forwarded, extra[0]]
+
+    async def _carry(
+        self,
+        exchange: Exchange,
+        found: Candidates,
+        outbound: OutboundRequest,
+        receive: Receive,
+        send: Send,
+        extra: list[Header],
+        on_disconnect: OnDisconnect | None,
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        exchange.attach(task)
+        self._live.add(exchange)
+        self._load.began(found.model)
+        watch = _watch(on_disconnect, receive, exchange)
+        try:
+            await exchange.run(
+                self._client, found, outbound, send, extra, self.config.retry_after_s
+            )
+        except asyncio.CancelledError:
+            if exchange.ended_by is None:
+                raise
+            task.uncancel()
+            await self._ended(exchange, send)
+        finally:
+            exchange.attach(None)
+            self._live.discard(exchange)
+            if watch is not None:
+                watch.cancel()
+
+    async def _ended(self, exchange: Exchange, send: Send) -> None:
+        """Say why an exchange was ended from outside, where there is someone to hear it."""
+        reason = exchange.ended_by
+        if not isinstance(reason, Fault):
+            exchange.outcome = Outcome.CLIENT_GONE
+            raise ClientGone
+        exchange.outcome = Outcome.STOPPED
+        if not exchange.started:
+            raise reason
+        await exchange.say_broken(send, reason)
+
+    def _finish(self, exchange: Exchange) -> None:
+        record = exchange.record()
+        if record.model:
+            self._load.generated(record.model, exchange.fresh_tokens())
+            self._load.finished(record)
+        self.metrics.observe(record)
+        self.records.add(record)
+        self._on_finished(record)
+
+    async def _send_fault(
+        self, send: Send, fault: Fault, extra: list[Header], *, head: bool
+    ) -> None:
+        status, headers, body = fault_answer(fault)
+        headers.extend(extra)
+        headers.append((b"x-mesh-node", self._node_id.encode("ascii", "replace")))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send(
+            {"type": "http.response.body", "body": b"" if head else body, "more_body": False}
+        )
+
+
+def _watch(
+    on_disconnect: OnDisconnect | None, receive: Receive, exchange: Exchange
+) -> "asyncio.Task[None] | None":
+    """End the exchange when its client goes: by a call of our front, else by a task that waits."""
+    if on_disconnect is None:
+        return asyncio.create_task(_await_disconnect(receive, exchange))
+    on_disconnect(lambda: exchange.end(Outcome.CLIENT_GONE))
+    return None
+
+
+async def _await_disconnect(receive: Receive, exchange: Exchange) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            exchange.end(Outcome.CLIENT_GONE)
+            return
+
+
+def _refuse_encoded(encoding: bytes | None) -> None:
+    if encoding and encoding.strip().lower() not in (b"", b"identity"):
+        raise Fault(FaultKind.BAD_BODY, "Send the body uncompressed (no Content-Encoding).")
+
+
+async def _send_empty(send: Send, status: int, headers: list[Header]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

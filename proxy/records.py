@@ -1,0 +1,67 @@
+"""What is kept of a finished request: one small record, and the last few of them."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+RECORDS_MAX = 500
+"""Records kept; the oldest goes first."""
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    ANSWERED = "answered"
+    """The engine's whole answer was handed on, whatever its status."""
+    REFUSED = "refused"
+    """Answered here with an error, before any engine was asked or when none could answer."""
+    CLIENT_GONE = "client_gone"
+    """The client left before the end; the engine was told at once."""
+    BROKEN_OFF = "broken_off"
+    """The engine failed after the first byte."""
+    STOPPED = "stopped"
+    """This node, or its engine, was stopped in the middle of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One finished request. Holds nothing of its body or answer."""
+
+    id: str
+    """The X-Request-Id, the client's or ours."""
+    path: str
+    model: str
+    """The model that was chosen; empty when none was."""
+    node: str
+    """The node that answered; this one for answers made here."""
+    status: int
+    """0 when the client left before there was one."""
+    streamed: bool
+    ttfb_ms: float | None
+    """From the request's arrival to the first answer byte; None: there was none."""
+    total_ms: float
+    tokens: int
+    """Generated, from usage or counted from the stream; 0 when unknown."""
+    outcome: Outcome
+    retries: int
+    """Candidates that failed before the one that answered."""
+    prompt_tokens: int = 0
+    """Read, from usage; 0 when unknown."""
+
+
+class RecordRing:
+    """The last `RECORDS_MAX` records, newest last."""
+
+    def __init__(self, limit: int = RECORDS_MAX) -> None:
+        self._records: deque[RequestRecord] = deque(maxlen=limit)
+
+    def add(self, record: RequestRecord) -> None:
+        """Keep a record; the oldest goes when the ring is full."""
+        self._records.append(record)
+
+    def __iter__(self) -> Iterator[RequestRecord]:
+        return iter(tuple(self._records))
+
+    def __len__(self) -> int:
+        return len(self._records)

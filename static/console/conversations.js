@@ -1,0 +1,58 @@
+// Conversations kept in this browser, within bounds: the oldest go first.
+
+const KEY = "mesh-conversations";
+const CONVERSATIONS_MAX = 40;
+const MESSAGES_MAX = 200;
+const CHARS_MAX = 2_000_000;
+
+let all = load();
+
+function load() {
+  try {
+    const kept = JSON.parse(localStorage.getItem(KEY) ?? "[]");
+    return Array.isArray(kept) ? kept.filter((item) => item && typeof item.id === "string" && Array.isArray(item.messages)) : [];
+  } catch {
+    return [];
+  }
+}
+
+/** Keep everything that fits; false when this browser keeps nothing at all. */
+export function save() {
+  all = all.slice(0, CONVERSATIONS_MAX);
+  for (const item of all) item.messages = item.messages.slice(-MESSAGES_MAX);
+  for (;;) {
+    try {
+      const text = JSON.stringify(all.filter((item) => item.messages.length));
+      if (text.length <= CHARS_MAX || all.length <= 1) { localStorage.setItem(KEY, text); return true; }
+    } catch {
+      if (all.length <= 1) return false;
+    }
+    all.pop();
+  }
+}
+
+export const list = () => all;
+
+export function create() {
+  const empty = all.find((item) => !item.messages.length);
+  if (empty) return empty;
+  const id = `${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}`;
+  const made = { id, title: "", messages: [] };
+  all.unshift(made);
+  return made;
+}
+
+export function touch(conversation) {
+  all = [conversation, ...all.filter((item) => item !== conversation)];
+}
+
+export function remove(conversation) {
+  all = all.filter((item) => item !== conversation);
+  save();
+}
+
+export function titleOf(conversation) {
+  if (conversation.title) return conversation.title;
+  const first = conversation.messages.find((message) => message.role === "user");
+  return first ? first.content.trim().slice(0, 60) : "New chat";
+}

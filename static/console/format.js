@@ -1,0 +1,38 @@
+// Numbers and times in words a person reads.
+
+export function bytes(count) {
+  if (!Number.isFinite(count)) return "–";
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let value = count;
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) { value /= 1000; unit += 1; }
+  return `${value >= 100 || unit === 0 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+export const whole = (count) => (Number.isFinite(count) ? count.toLocaleString("en") : "–");
+
+export function count(number, word) {
+  return `${whole(number)} ${word}${number === 1 ? "" : "s"}`;
+}
+
+export function large(number) {
+  if (!number) return "";
+  if (number >= 1e9) return `${(number / 1e9).toFixed(1)} B`;
+  if (number >= 1e6) return `${(number / 1e6).toFixed(1)} M`;
+  return whole(number);
+}
+
+export function clock(seconds) {
+  const at = new Date(seconds * 1000);
+  const today = new Date().toDateString() === at.toDateString();
+  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  return today ? time : `${at.toLocaleDateString([], { month: "short", day: "numeric" })}, ${time}`;
+}
+
+export function duration(seconds) {
+  if (!(seconds >= 0)) return "–";
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+}

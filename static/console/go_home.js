@@ -1,0 +1,1 @@
+setTimeout(() => location.replace("/"), 900);

@@ -1,0 +1,27 @@
+// One page, several views: the address's fragment says which.
+import { byId } from "./dom.js";
+
+const views = () => [...document.querySelectorAll("[data-view]")];
+
+function show(moveFocus) {
+  const names = views().map((view) => view.dataset.view);
+  const asked = location.hash.slice(1);
+  if (asked === "main") { byId("main").focus(); return; }
+  const name = names.includes(asked) ? asked : "mesh";
+  for (const view of views()) view.hidden = view.dataset.view !== name;
+  for (const link of document.querySelectorAll("[data-view-link]")) {
+    if (link.dataset.viewLink === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const heading = document.querySelector(`[data-view="${name}"] h1`);
+  document.title = `${name === "chat" ? "Chat" : heading.textContent} · mesh-llm`;
+  if (moveFocus) {
+    if (name !== "chat") scrollTo(0, 0);
+    byId(name === "chat" ? "prompt" : "main").focus({ preventScroll: true });
+  }
+}
+
+export function startNav() {
+  addEventListener("hashchange", () => show(true));
+  show(false);
+}

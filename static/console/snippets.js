@@ -1,0 +1,55 @@
+// Ready code with this node's real address and model.
+import { byId, copyText, el, setText } from "./dom.js";
+import { store } from "./store.js";
+
+const shell = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
+const quoted = (text) => JSON.stringify(String(text)).replace(/[\u007f-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+function texts(url, model) {
+  const body = JSON.stringify({ model, messages: [{ role: "user", content: "Hello!" }] });
+  return new Map([
+    ["Python", `# pip install openai\nfrom openai import OpenAI\n\nclient = OpenAI(base_url=${quoted(url)}, api_key="none")\nstream = client.chat.completions.create(\n    model=${quoted(model)},\n    messages=[{"role": "user", "content": "Hello!"}],\n    stream=True,\n)\nfor chunk in stream:\n    if chunk.choices:\n        print(chunk.choices[0].delta.content or "", end="", flush=True)`],
+    ["curl", `curl ${shell(`${url}/chat/completions`)} \\\n  -H 'Content-Type: application/json' \\\n  -d ${shell(body)}`],
+    ["JavaScript", `// npm install openai\nimport OpenAI from "openai";\n\nconst client = new OpenAI({ baseURL: ${quoted(url)}, apiKey: "none" });\nconst answer = await client.chat.completions.create({\n  model: ${quoted(model)},\n  messages: [{ role: "user", content: "Hello!" }],\n});\nconsole.log(answer.choices[0].message.content);`],
+    ["Agents that speak OpenAI", `export OPENAI_BASE_URL=${shell(url)}\nexport OPENAI_API_BASE=${shell(url)}\nexport OPENAI_API_KEY=none\nexport OPENAI_MODEL=${shell(model)}`],
+    ["Agents that speak Anthropic", `export ANTHROPIC_BASE_URL=${shell(url.replace(/\/v1$/, ""))}\nexport ANTHROPIC_AUTH_TOKEN=none\nexport ANTHROPIC_MODEL=${shell(model)}`],
+  ]);
+}
+
+export function snippet(title) {
+  const code = el("code");
+  const copy = el("button", { class: "button small", type: "button", "aria-label": `Copy: ${title}`, "data-label": "Copy" }, "Copy");
+  copy.addEventListener("click", () => copyText(code.textContent, copy));
+  return el("figure", { class: "snippet" },
+    el("figcaption", { class: "snippet-head" }, el("strong", {}, title), copy),
+    el("pre", { tabindex: "0", "aria-label": title }, code));
+}
+
+function addressOf(node) {
+  const given = node.api_url || `http://localhost:${node.api_port ?? 9337}`;
+  const base = given.replace(/\/+$/, "");
+  return base.endsWith("/v1") ? base : `${base}/v1`;
+}
+
+function render() {
+  const url = addressOf(store.get("node"));
+  const model = (store.warmModels()[0] ?? store.all("model/")[0])?.name ?? "MODEL";
+  setText(byId("use-address"), url);
+  const all = texts(url, model);
+  keyedSnippets(all);
+}
+
+function keyedSnippets(all) {
+  const box = byId("snippets");
+  for (const [title, text] of all) {
+    let item = [...box.children].find((child) => child.dataset.key === title);
+    if (!item) {
+      item = snippet(title);
+      item.dataset.key = title;
+      box.append(item);
+    }
+    setText(item.querySelector("code"), text);
+  }
+}
+
+export function startSnippets() { store.watch(["node", "model/"], render); }

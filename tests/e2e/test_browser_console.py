@@ -1,0 +1,82 @@
+"""The console in a real Chromium: live, streamed, stoppable, and inert to hostile names."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.fakes.console_thread import ConsoleThread
+from tests.fakes.node_handle import model_entry, serving_state
+
+pytestmark = pytest.mark.browser
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = '<img src=x onerror="window.hurt=1">'
+
+
+@pytest.fixture(scope="module")
+def console() -> Iterator[ConsoleThread]:
+    served = ConsoleThread()
+    yield served
+    served.end()
+
+
+@pytest.fixture
+def page(console: ConsoleThread) -> Iterator[Page]:
+    console.restart_node()
+    console.do(lambda node: node.feed.publish(serving_state()))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        opened = browser.new_page(viewport={"width": 390, "height": 844})
+        opened.goto(console.url)
+        opened.wait_for_selector("body[data-phase=live]")
+        yield opened
+        browser.close()
+
+
+def _wide(page: Page) -> Any:
+    return page.evaluate("document.documentElement.scrollWidth")
+
+
+def test_changes_show_and_hostile_names_stay_text(console: ConsoleThread, page: Page) -> None:
+    entry = model_entry(HOSTILE, reason=HOSTILE)
+    console.do(lambda node: node.feed.publish({f"model/{HOSTILE}": entry}))
+    console.do(lambda node: node.feed.record({"at": time.time(), "level": "info", "text": HOSTILE}))
+    expect(page.locator("#serving .model-name", has_text=HOSTILE)).to_be_visible()
+    expect(page.locator("#timeline")).to_contain_text(HOSTILE)
+    assert page.evaluate("window.hurt") is None
+    assert _wide(page) == 390
+
+
+def test_a_chat_streams_and_stops(console: ConsoleThread, page: Page) -> None:
+    console.do(lambda node: setattr(node.api, "deltas", [{"content": "**word** "}] * 2000))
+    console.do(lambda node: setattr(node.api, "pause_s", 0.02))
+    page.click("[data-view-link=chat]")
+    page.fill("#prompt", "Hi")
+    page.press("#prompt", "Enter")
+    expect(page.locator(".prose strong").first).to_be_visible()
+    page.click("#stop")
+    expect(page.locator(".message .meta")).to_contain_text("Stopped")
+    expect(page.locator("#send")).to_be_visible()
+    deadline = time.monotonic() + 5
+    while not console.node.api.cancelled and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert console.node.api.cancelled == 1
+
+
+def test_a_lost_connection_shows_and_heals(console: ConsoleThread, page: Page) -> None:
+    console.close()
+    expect(page.locator("#connection")).to_contain_text("econnecting", timeout=8000)
+    console.do(lambda node: node.feed.publish({"model/new": model_entry("new")}))
+    console.open()
+    expect(page.locator("#connection")).to_have_text("Live", timeout=20000)
+    expect(page.locator("#serving .model-name", has_text="new")).to_be_visible()
