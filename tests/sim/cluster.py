@@ -53,23 +53,27 @@ class Cluster:
     def node(self, name: str) -> SimNode:
         return next(n for n in self.network.nodes.values() if n.name == name)
 
-    def start(self, name: str) -> SimNode:
-        """Start a process; of a name that ran before: with the same key, as a new life."""
+    def start(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0) -> SimNode:
+        """Start a process; of a name that ran before: with the same key, as a new life.
+
+        `skew_s` shifts its monotonic clock, `wall_error_s` the Unix time that its incarnation starts from.
+        """
         life = self._lives[name] = self._lives.get(name, -1) + 1
         index = int(name[1:])
         address = f"10.{index >> 8}.{index & 255}.1:7842"
-        incarnation = EPOCH_MS + int(self.network.now * 1000) + life
+        incarnation = EPOCH_MS + int((self.network.now + wall_error_s) * 1000) + life
         gossip = GossipNode(
             identity(name, life),
             announcement(name, address, 8 + index % 5),
             incarnation,
             self.config,
             random.Random(f"{self.network.seed} {name} {life}"),
-            self.network.now,
+            self.network.now + skew_s,
         )
         if self._plant is not None:
             self._plant(gossip)
         node = SimNode(index, name, address, gossip)
+        node.skew = skew_s
         self.network.add(node)
         return node
 
@@ -90,8 +94,8 @@ class Cluster:
         contacts = tuple(Contact(t.node_id, (t.address,)) for t in targets)
         self.network.give(node, JoinRequested(contacts))
 
-    def restart(self, name: str) -> SimNode:
-        node = self.start(name)
+    def restart(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0) -> SimNode:
+        node = self.start(name, skew_s, wall_error_s)
         others = [n for n in self.nodes if n is not node]
         if others:
             self.join(node, [self.rng.choice(others)])
@@ -106,6 +110,7 @@ class Cluster:
     def heal(self) -> None:
         self.network.sides = {}
         self.network.cut.clear()
+        self.network.healed_at = self.network.now
 
     def run(self, duration_s: float) -> None:
         self.network.run(duration_s)

@@ -126,6 +126,7 @@ class Network:
         self.observers: list[Observer] = []
         self.cut: set[tuple[int, int]] = set()
         self.sides: dict[int, int] = {}
+        self.healed_at = -1e9
         self._heap: list[tuple[float, int, Callable[..., None], tuple]] = []
         self._count = 0
         self._links = 0
