@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -142,10 +143,12 @@ class Load:
 
     def __init__(self, spec: LoadSpec) -> None:
         self._spec = spec
+        # A file, not a pipe: hundreds of streams say more than a pipe holds before anybody reads it.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the result)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.loadgen"],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=self._said,
             cwd=REPO,
         )
         assert self._process.stdin is not None
@@ -159,7 +162,10 @@ class Load:
 
     def result(self) -> LoadResult:
         """Return what the load saw, waiting for its end. Raises TargetFailed when it broke."""
-        data, _ = self._process.communicate(timeout=self._spec.timeout_s * 40 + 60)
+        self._process.wait(timeout=self._spec.timeout_s * 40 + 60)
+        with self._said:
+            self._said.seek(0)
+            data = self._said.read()
         if self._process.returncode != 0:
             raise TargetFailed("the load generator broke; its traceback is above")
         result = msgspec.json.decode(data, type=LoadResult)

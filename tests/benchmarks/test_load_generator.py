@@ -2,11 +2,12 @@
 
 import json
 import socket
+import time
 
 import pytest
 
 from benchmarks.loadgen.spec import LoadSpec
-from benchmarks.process import TargetFailed, free_port, http_get, run_load
+from benchmarks.process import Load, TargetFailed, free_port, http_get, run_load
 from benchmarks.stats import median
 from benchmarks.wrk import read_rate
 from tests.benchmarks.conftest import StartEngine
@@ -26,6 +27,15 @@ def test_streams_deliver_every_token_at_the_pace_that_was_asked(engine_port: int
     assert (seen.finished, seen.failed, seen.tokens) == (8, 0, 120)
     assert len(seen.gaps_s) == 8 * 14
     assert 0.01 < median(seen.gaps_s) < 0.1
+
+
+def test_a_load_that_says_more_than_a_pipe_holds_ends_by_itself(engine_port: int) -> None:
+    load = Load(streamed(engine_port, "streams", 200, 64, interval_s=0.005))
+    deadline = time.monotonic() + 20
+    while load.running():
+        assert time.monotonic() < deadline, "nobody read its result, so it never ended"
+        time.sleep(0.05)
+    assert load.result().tokens == 64 * 200
 
 
 def test_first_byte_of_a_stream_waits_for_the_first_token(engine_port: int) -> None:
