@@ -122,7 +122,8 @@ _layer_url = env.str("CHANNEL_LAYER_URL", default="")
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [_layer_url]},
+        # The layer waits up to 5 s for a message: the client's own limit must be longer than that.
+        "CONFIG": {"hosts": [{"address": _layer_url, "socket_timeout": 30}]},
     }
     if _layer_url
     else {"BACKEND": "channels.layers.InMemoryChannelLayer"},

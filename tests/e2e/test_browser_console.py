@@ -11,10 +11,15 @@ from tests.fakes.console_thread import ConsoleThread
 from tests.fakes.node_handle import model_entry, serving_state
 
 pytestmark = pytest.mark.browser
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 HOSTILE = '<img src=x onerror="window.hurt=1">'
 
 

@@ -1,46 +1,105 @@
-"""Flags and their variables: the command line wins, and what makes no sense is said in plain words."""
+"""Flags and their environment: precedence, safety, errors."""
 
 from pathlib import Path
 
 import pytest
 
-from meshsite.options import parse
+from meshsite import settings
+from meshsite.options import Options, OptionsError, parse
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    values: dict[str, str] = {}
+    monkeypatch.setattr(settings, "flag_default", values.get)
+    return values
+
+
+def test_no_flags_mean_a_loopback_node_with_console(environ: dict[str, str]) -> None:
+    options = parse([])
+    assert (options.port, options.console_port, options.console) == (9337, 3131, True)
+    assert options.loopback_only
+    assert options.models == ()
+
+
+def test_environment_sets_every_kind_of_flag(environ: dict[str, str]) -> None:
+    environ |= {
+        "--port": "9555",
+        "--model": "a.gguf, b.gguf",
+        "--serve-all": "yes",
+        "--no-draft": "0",
+        "--max-vram": "1.5",
+        "--models-dir": "/srv/models",
+    }
+    options = parse([])
+    assert options.port == 9555
+    assert options.models == ("a.gguf", "b.gguf")
+    assert (options.serve_all, options.no_draft) == (True, False)
+    assert options.max_vram_bytes == 1_500_000_000
+    assert options.models_dir == Path("/srv/models")
+
+
+def test_command_line_wins_over_the_environment(environ: dict[str, str]) -> None:
+    environ |= {"--port": "9555", "--model": "a.gguf"}
+    options = parse(["--port", "9556", "--model=b.gguf"])
+    assert (options.port, options.models) == (9556, ("b.gguf",))
+
+
+def test_console_without_a_port_may_move_and_with_one_may_not(environ: dict[str, str]) -> None:
+    assert not parse(["--console"]).console_port_given
+    given = parse(["--console", "4000"])
+    assert (given.console_port, given.console_port_given) == (4000, True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_loopback_needs_no_key(environ: dict[str, str], host: str) -> None:
+    assert parse(["--host", host]).loopback_only
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "box.example"])
+def test_beyond_loopback_a_key_or_the_explicit_word_is_needed(
+    environ: dict[str, str], host: str
+) -> None:
+    with pytest.raises(OptionsError, match="--api-key"):
+        parse(["--host", host])
+    assert parse(["--host", host, "--api-key", "k"]).api_key == "k"
+    assert parse(["--host", host, "--insecure-open"]).insecure_open
+
+
+def test_key_file_is_read_without_its_line_end(environ: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("secret\n")
+    assert parse(["--api-key-file", str(file)]).api_key == "secret"
+    file.write_text("\n")
+    with pytest.raises(OptionsError, match="empty"):
+        parse(["--api-key-file", str(file)])
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "flags"),
+    "words",
     [
-        ("MESH_LLM_NO_CONSOLE", "1", ["--console", "4000"]),
-        ("MESH_LLM_CONSOLE", "4000", ["--no-console"]),
-        ("MESH_LLM_NO_DRAFT", "1", ["--draft", "draft.gguf"]),
-        ("MESH_LLM_DRAFT", "draft.gguf", ["--no-draft"]),
-        ("MESH_LLM_PORT", "1234", ["--port=4321"]),
+        ["--port", "0"],
+        ["--port", "70000"],
+        ["--max-vram", "-1"],
+        ["--max-vram", "nan"],
+        ["--parallel", "0"],
+        ["--stop-grace", "-1"],
+        ["--mod", "x"],
+        ["--unknown"],
     ],
 )
-def test_flag_wins_over_the_variable_of_itself_or_of_its_opposite(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, flags: list[str]
-) -> None:
-    without = parse(flags)
-    monkeypatch.setenv(variable, value)
-    assert parse(flags) == without
-    assert parse([]) != without
-
-
-def test_key_file_on_the_command_line_wins_over_a_key_in_the_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "key").write_text("from-file")
-    monkeypatch.setenv("MESH_LLM_API_KEY", "from-environment")
-    assert parse([]).api_key == "from-environment"
-    assert parse(["--api-key-file", str(tmp_path / "key")]).api_key == "from-file"
-
-
-@pytest.mark.parametrize("flag", ["--parallel", "--ctx-size", "--draft-max"])
-@pytest.mark.parametrize("value", ["many", "0", "-3", "1.5"])
-def test_number_that_is_none_is_named_in_plain_words(
-    capsys: pytest.CaptureFixture[str], flag: str, value: str
-) -> None:
+def test_malformed_flags_end_with_a_usage_error(environ: dict[str, str], words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse([f"{flag}={value}"])
+        parse(words)
     assert ended.value.code == 2
-    assert f"argument {flag}: {value} is not a number of 1 or more" in capsys.readouterr().err
+
+
+def test_malformed_environment_is_a_usage_error_too(environ: dict[str, str]) -> None:
+    environ["--port"] = "many"
+    with pytest.raises(SystemExit):
+        parse([])
+
+
+def test_options_are_what_the_dataclass_says_by_default(environ: dict[str, str]) -> None:
+    assert parse([]).draft_max == Options().draft_max
+    assert parse([]).stop_grace_s == Options().stop_grace_s

@@ -11,8 +11,18 @@ BEARER = {"authorization": f"Bearer {SECRET}"}
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/login", "/operator/none", "/nothing-here", "/api/status", "/admin/login/", "/health"]
-    + ["/static/console/main.js", "/static/admin/css/base.css", "/api/logs/none"],
+    [
+        "/",
+        "/login",
+        "/operator/none",
+        "/nothing-here",
+        "/api/status",
+        "/admin/login/",
+        "/health",
+        "/static/console/main.js",
+        "/static/admin/css/base.css",
+        "/api/logs/none",
+    ],
 )
 def test_every_answer_has_the_strict_policy(
     node: ScriptedNode, database: None, client: Client, path: str

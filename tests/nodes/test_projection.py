@@ -35,7 +35,7 @@ async def _running(projected: Projection) -> AsyncIterator[None]:
 
 async def _until(condition: object, timeout_s: float = 5.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await sync_to_async(condition)():  # type: ignore[arg-type]
+        while not await sync_to_async(condition)():  # type: ignore[arg-type]  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
