@@ -4,6 +4,7 @@ Lines are untrusted: a model's file name or metadata may hold anything. What is 
 short, and without what the engine repeats of a request (it quotes a malformed body in its errors).
 """
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -114,6 +115,11 @@ class OwnerOnlyFile(logging.handlers.RotatingFileHandler):
     def write(self, lines: list[str]) -> None:
         """Append the lines with one write."""
         self.handle(logging.makeLogRecord({"msg": "\n".join(lines)}))
+
+    def close(self) -> None:
+        """Close the file; what a full disk did not take is lost here, and only here."""
+        with contextlib.suppress(OSError):
+            super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say once that the file cannot be written; the ring still has the lines."""

@@ -82,6 +82,7 @@ class Supervisor:
             report=self._report,
             limits=self._limits,
         )
+        # Entered before anything is waited for: a stop that comes right behind must find it.
         self._runs[plan.run_id] = run
         guarded = asyncio.ensure_future(self._guard.start())
         task = asyncio.create_task(

@@ -12,7 +12,8 @@ CANNOT_RUN = 127
 """The wrapper's exit code when the program could not be started (`exec_child`)."""
 _STAMP = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3}\s+(?:[A-Z]\s+)?")
 _ERROR_LINE = re.compile(
-    r"^(?:\d+\.\d\d\.\d{3}\.\d{3}\s+E\s|error:|terminate called|cannot run )", re.IGNORECASE
+    r"^(?:\d+\.\d\d\.\d{3}\.\d{3}\s+E\s|error:|error while handling argument|terminate called|cannot run )",
+    re.IGNORECASE,
 )
 _OUT_OF_MEMORY = re.compile(
     r"bad_alloc|out of memory|cannot allocate memory|ENOMEM|failed to allocate|cudaMalloc failed"

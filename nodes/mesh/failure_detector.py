@@ -75,7 +75,7 @@ class FailureDetector:
         chosen: list[NodeId] = []
         neighbours = core.neighbours.current()
         if len(neighbours) <= core.config.probe_all_max:
-            chosen.extend(neighbours)
+            chosen.extend(sorted(neighbours))
         else:
             target = self._next_in_round(neighbours)
             if target is not None:

@@ -6,7 +6,7 @@ and no random source of its own. The boundary is written down in docs/gossip.md.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -145,6 +145,16 @@ class GossipNode:
     def members(self) -> tuple[MemberView, ...]:
         """Return everyone else in the table: alive or suspect."""
         return tuple(self._core.view(m) for m in self._core.members.values())
+
+    def restore(self, records: Iterable[Record]) -> None:
+        """Start from a table that is already known, before the first event; nothing of it is gossiped on."""
+        for record in records:
+            self._membership.learn(record, self._core.self_id, spread=False)
+
+    @property
+    def linked(self) -> frozenset[NodeId]:
+        """Those to whom a link is up."""
+        return frozenset(self._core.links)
 
     @property
     def node_id(self) -> NodeId:

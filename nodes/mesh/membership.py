@@ -126,10 +126,9 @@ class Membership:
         core.table_hash ^= old.hash62 ^ record.hash62
         if spread:
             core.spread(record.node_id, record.update)
-        if old.body != record.body:
-            core.touch(record.node_id)
-            if old.body.boot != record.body.boot:
-                core.story("restarted", record.node_id, f"{core.name(record.node_id)} restarted")
+        core.touch(record.node_id)
+        if old.body.boot != record.body.boot:
+            core.story("restarted", record.node_id, f"{core.name(record.node_id)} restarted")
         if record.claim.incarnation > old.claim.incarnation:
             self.on_newer(record.node_id)
 

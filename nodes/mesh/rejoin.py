@@ -81,7 +81,7 @@ class Rejoin:
         core = self._core
         self._remembering = False
         linked = [p for p in core.links if p in core.members]
-        others = [p for p in core.neighbours.current() if p not in core.links]
+        others = [p for p in sorted(core.neighbours.current()) if p not in core.links]
         contacts = tuple(core.contact(p) for p in (linked + others)[:CONTACTS_MAX])
         if contacts:
             core.effects.append(RememberContacts(contacts))

@@ -144,7 +144,7 @@ class Serving:
         asked = event.asked or self.stopping or slot.run.state is RunState.STOPPING
         slot.exited(event.reason, asked, now)
         self.load.pop(name, None)
-        reason = event.reason.rstrip(".") + "."
+        reason = _sentence(event.reason)
         if asked:
             yield RecordEvent("engine_stopped", f"{name} was stopped.", model=name)
         elif slot.gave_up:
@@ -238,3 +238,8 @@ class Serving:
         text = f"Starting {plan.name}: {plan.parallel} slots of {plan.context} tokens."
         yield RecordEvent("engine_starting", text, model=placed.wanted.model.name)
         yield StartServer(plan)
+
+
+def _sentence(reason: str) -> str:
+    """Return the reason with a full stop, so that another sentence may follow."""
+    return reason if reason.endswith((".", "!", "?")) else f"{reason}."

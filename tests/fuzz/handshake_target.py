@@ -6,7 +6,6 @@ changed before encryption is a full member's, so what is refused is refused for 
 
 import asyncio
 import random
-import socket
 import time
 from typing import Any
 
@@ -54,11 +53,11 @@ class HandshakeTarget:
         self.node = node
         self.key = key
         self._other_key = mesh_key.new_mesh()
-        self.listener: Any = node.transport._listener
+        self.listener: Any = node.listener
         self.out = _Capture()
         real = self.listener._transport
         self.listener._transport = self.out
-        self._real: socket.socket = real
+        self._real = real
         self.packets = 0
 
     @classmethod

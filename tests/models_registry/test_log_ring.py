@@ -1,5 +1,6 @@
 """The engines' log: numbered, bounded, printable, without requests."""
 
+import errno
 import stat
 from pathlib import Path
 
@@ -81,6 +82,21 @@ def test_file_that_cannot_be_written_loses_nothing_in_memory(tmp_path: Path) -> 
     logs = EngineLogs(tmp_path / "logs")
     logs.open("a").write([b"kept"])
     assert logs.tail("a", 0, 1) == (1, ["kept"])
+
+
+def test_file_on_a_full_disk_closes_without_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = OwnerOnlyFile(tmp_path / "a.log")
+    file.write(["before"])
+    assert file.stream is not None
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(file.stream, "flush", full)
+    file.write(["lost"])
+    file.close()
 
 
 def test_chunks_become_lines_and_an_endless_line_is_bounded() -> None:

@@ -44,6 +44,14 @@ LOST = ["./src/ggml-rpc/ggml-rpc.cpp:650: Failed to connect to 127.0.0.1:1"]
         (127, ["cannot run /x: No such file or directory"], "could not be started: cannot run /x"),
         (5, ["0.00.000.001 I something odd"], "ended with code 5: something odd"),
         (5, [], "ended with code 5"),
+        (
+            1,
+            [
+                'error while handling argument "--device": invalid device: CUDA9',
+                "to show complete usage, run with -h",
+            ],
+            'ended with code 1: error while handling argument "--device": invalid device: CUDA9',
+        ),
     ],
 )
 def test_end_is_told_in_a_sentence(returncode: int, lines: list[str], words: str) -> None:

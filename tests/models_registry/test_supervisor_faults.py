@@ -57,6 +57,18 @@ async def test_engine_that_answers_no_token_is_not_ready_and_killed(tmp_path: Pa
     assert reports.count(ServerReady) == 0
 
 
+async def test_stop_right_behind_a_start_ends_the_run(tmp_path: Path) -> None:
+    async with supervising(Scripted(), tmp_path) as (supervisor, reports):
+        starting = asyncio.create_task(supervisor.start(plan()))
+        await asyncio.sleep(0)
+        assert supervisor.guard_pid is None, "the guard is not there yet"
+        async with asyncio.timeout(20):
+            await supervisor.stop(RunId(1), 0.2)
+        await starting
+        assert [type(event) for event in reports.events][-1] is ServerExited
+        assert supervisor.pids() == ()
+
+
 async def test_engine_deaf_to_term_is_killed(tmp_path: Path) -> None:
     async with supervising(Scripted("--deaf-to-term"), tmp_path) as (supervisor, reports):
         await supervisor.start(plan())

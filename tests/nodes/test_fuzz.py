@@ -3,7 +3,7 @@
 from tests.fuzz.run import run
 
 
-async def test_three_thousand_hostile_inputs_let_nobody_in_and_leave_nothing():
+async def test_three_thousand_hostile_inputs_let_nobody_in_and_leave_nothing() -> None:
     outcome = await run(3_000, seed=20)
     assert not outcome.accepted, f"replay with seed {outcome.seed}"
     assert outcome.left_over == 0

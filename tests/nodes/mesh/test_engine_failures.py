@@ -92,6 +92,13 @@ def test_restart_of_a_running_engine_stops_it_first_and_starts_one_new() -> None
     assert sum(isinstance(e, StartServer) for e in effects) == 1
 
 
+def test_reason_without_a_full_stop_is_ended_before_the_next_sentence() -> None:
+    node = serving_node("tiny")
+    effects = node.handle(exited(1, reason="it was killed"), 0.0)
+    (record,) = [e for e in effects if isinstance(e, RecordEvent)]
+    assert record.text == "tiny ended: it was killed. Trying again in 1 s."
+
+
 def test_history_says_when_the_next_try_is() -> None:
     node = serving_node("tiny")
     effects = node.handle(exited(1), 0.0)

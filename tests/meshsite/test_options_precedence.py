@@ -1,4 +1,4 @@
-"""Flags that exclude each other, from the command line and from variables; numbers that are none."""
+"""Flags and their variables: the command line wins, and what makes no sense is said in plain words."""
 
 from pathlib import Path
 
