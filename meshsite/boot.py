@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from meshsite import django_side, greeting, node_logging, ports, settings
 from meshsite.compose import Endpoints, RunningNode
@@ -63,6 +64,8 @@ def main(argv: Sequence[str], prog: str = "mesh-llm") -> int:
         options = parse(argv, prog)
     except OptionsError as error:
         return _say(error, EXIT_USAGE)
+    # Until the loop takes the signals over, a stop unwinds like an error, so that nothing stays behind.
+    signal.signal(signal.SIGTERM, _stopped_early)
     try:
         home = enter(settings.MESH_LLM_HOME, ephemeral=settings.MESH_LLM_EPHEMERAL_KEY)
     except HomeError as error:
@@ -74,6 +77,10 @@ def main(argv: Sequence[str], prog: str = "mesh-llm") -> int:
         return _say(error, EXIT_CANNOT_START)
     finally:
         home.close()
+
+
+def _stopped_early(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _open_logs(options: Options, home: Home) -> None:

@@ -108,7 +108,7 @@ class RunningNode:
     def start(self) -> None:
         """Begin: the driver first, then what feeds it. Returns at once."""
         handle.install(self.handle)
-        self.spawn(self.driver.run())
+        self.spawn(self._drive())
         self.spawn(self._find_engine())
         self.spawn(self._resolve_models())
         sampler = ResourceSampler(
@@ -184,6 +184,15 @@ class RunningNode:
             await asyncio.sleep(DRAIN_POLL_S)
 
     # --- what feeds the core ---
+
+    async def _drive(self) -> None:
+        """Drive the core; a node whose core failed decides nothing any more, so it ends."""
+        try:
+            await self.driver.run()
+        except Exception:
+            log.exception("The node's core failed.")
+            text = "The node's core failed, so the node ends; its log says how. Start it again."
+            self._cannot_serve(text, [])
 
     async def _find_engine(self) -> None:
         try:

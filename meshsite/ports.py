@@ -3,6 +3,7 @@
 import errno
 import socket
 from collections.abc import Iterable
+from typing import Any
 
 CONSOLE_PORTS_TRIED = 100
 """How far above 3131 a free console port is looked for when none was given."""
@@ -25,22 +26,34 @@ def bind(host: str, port: int, *, what: str, flag: str) -> list[socket.socket]:
     except socket.gaierror as error:
         raise PortError(f"--host {host} is not an address of this machine: {error}.") from error
     sockets: list[socket.socket] = []
+    missing: OSError | None = None
     for family, kind, protocol, _, address in dict.fromkeys(found):
-        made = socket.socket(family, kind, protocol)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
-            made.bind(address)
-            made.listen(BACKLOG)
+            sockets.append(_bound(family, kind, protocol, address))
         except OSError as error:
-            made.close()
-            if sockets and error.errno == errno.EADDRNOTAVAIL:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                missing = error  # `localhost` names ::1 where there is no IPv6 too.
                 continue
             _close(sockets)
             raise PortError(_why(error, host, port, what, flag)) from error
-        sockets.append(made)
+    if not sockets:
+        assert missing is not None
+        raise PortError(_why(missing, host, port, what, flag)) from missing
     return sockets
+
+
+def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def bind_console(host: str, port: int, *, given: bool) -> list[socket.socket]:
@@ -77,6 +90,6 @@ def _why(error: OSError, host: str, port: int, what: str, flag: str) -> str:
         return (
             f"Port {port} for the {what} needs privileges; choose one above 1023 with {flag} PORT."
         )
-    if error.errno == errno.EADDRNOTAVAIL:
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
         return f"--host {host} is not an address of this machine."
     return f"Port {port} for the {what} cannot be opened: {error.strerror or error}."

@@ -30,6 +30,9 @@ CHATS_MAX = 32
 RENDER_INTERVAL_S = 0.2
 """At most five renderings a second of a growing message."""
 
+RENDER_SHARE_MAX = 0.1
+"""Of the loop's time, what rendering one message may take: a long list is rendered more seldom."""
+
 _under_way: set[object] = set()
 
 
@@ -83,6 +86,7 @@ class _Answer:
         self._call = call
         self._message = GrowingMessage()
         self._rendered_at = 0.0
+        self._pause_s = RENDER_INTERVAL_S
         self._dirty = False
         self._first_at: float | None = None
         self._pieces = 0
@@ -149,11 +153,13 @@ class _Answer:
     def _render_wait_s(self) -> float | None:
         if not self._dirty:
             return None
-        return max(0.0, self._rendered_at + RENDER_INTERVAL_S - time.monotonic())
+        return max(0.0, self._rendered_at + self._pause_s - time.monotonic())
 
     def _render(self) -> bytes:
+        began = time.monotonic()
         first, blocks = self._message.blocks()
         self._rendered_at, self._dirty = time.monotonic(), False
+        self._pause_s = max(RENDER_INTERVAL_S, (self._rendered_at - began) / RENDER_SHARE_MAX)
         return _event("html", first=first, blocks=blocks)
 
     def _done(self) -> bytes:

@@ -162,7 +162,8 @@ class Serving:
     def _drop(self, event: ev.DropRequested) -> Iterator[Effect]:
         if self.wanted.pop(event.name, None) is None:
             return
-        self._leave_when_empty = event.leave_after and not self.wanted
+        # A model that is still being fetched is one that this node is to serve.
+        self._leave_when_empty = event.leave_after and not self.wanted and not self.resolving
         self.unplaced.pop(event.name, None)
         yield RecordEvent("model_dropped", f"{event.name} is no longer served.", model=event.name)
         yield from self._stop_run(event.name)

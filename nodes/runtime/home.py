@@ -106,8 +106,12 @@ def enter(base: Path, *, ephemeral: bool) -> Home:
         (path / "run").chmod(0o700)
         lock_fd = _lock(path)
         return Home(path, base, ephemeral, _secret(path / "run" / "secret"), lock_fd)
-    except OSError as error:
-        raise HomeError(cannot_use(path, error.strerror or str(error))) from error
+    except BaseException as error:
+        if ephemeral:
+            shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise HomeError(cannot_use(path, error.strerror or str(error))) from error
+        raise
 
 
 def cannot_use(path: Path, why: str) -> str:

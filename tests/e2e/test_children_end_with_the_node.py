@@ -108,3 +108,16 @@ def test_ephemeral_home_is_removed_at_exit(
         assert list(scratch.glob("mesh-llm-*"))
     assert not list(scratch.glob("mesh-llm-*"))
     assert not (home / "key").exists()
+
+
+def test_ephemeral_home_is_removed_when_the_start_itself_is_stopped(
+    home: Path, tmp_path: Path
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    node = NodeProcess(home, MESH_LLM_EPHEMERAL_KEY="1", TMPDIR=str(temporary)).start()
+    node.wait_for(lambda: list(temporary.glob("mesh-llm-*")), "folder")
+    node.process.send_signal(signal.SIGTERM)
+    assert node.wait_exit() in (0, 128 + signal.SIGTERM)
+    assert list(temporary.glob("mesh-llm-*")) == []
+    assert "Traceback" not in node.output

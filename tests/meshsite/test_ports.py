@@ -51,3 +51,15 @@ def test_bound_port_can_be_connected_to_before_anybody_accepts() -> None:
     with socket.create_connection((LOOPBACK, port_of(sockets)), timeout=2):
         pass
     close(sockets)
+
+
+def test_name_whose_first_address_is_not_here_is_served_on_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+    found = [(*kind, ("192.0.2.1", 0)), (*kind, ("127.0.0.1", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    bound = bind("localhost", 0, what="API", flag="--port")
+    assert [made.getsockname()[0] for made in bound] == ["127.0.0.1"]
+    for made in bound:
+        made.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from django.test import AsyncClient
 
 from nodes import chat_view
+from nodes.chat_call import ApiCall
+from nodes.markup import GrowingMessage
 from nodes.runtime import handle as node_handle
 from tests.fakes.node_handle import NODE_ID, SECRET, ScriptedNode
 
@@ -99,3 +102,18 @@ async def test_a_body_that_is_no_chat_or_too_long_is_refused(
     long = {"messages": [{"content": "x" * chat_view.CHAT_BODY_MAX_BYTES}]}
     assert (await _ask(async_client, long)).status_code == 413
     assert SECRET not in json.dumps(node.api.bodies)
+
+
+def test_message_that_is_slow_to_render_is_rendered_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slowly(self: GrowingMessage) -> tuple[int, list[str]]:
+        time.sleep(0.1)
+        return 0, ["<ul></ul>"]
+
+    monkeypatch.setattr(GrowingMessage, "blocks", slowly)
+    answer = chat_view._Answer(ApiCall(ScriptedNode().handle().api, SECRET, BODY))
+    answer._render()
+    answer._dirty = True
+    wait_s = answer._render_wait_s()
+    assert wait_s is not None and wait_s > 0.8

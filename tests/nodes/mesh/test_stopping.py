@@ -1,7 +1,13 @@
 """Dropping a model and stopping the node."""
 
 from nodes.mesh.effects import ChangeRoutes, LeaveAndExit, StartServer, StopServer
-from nodes.mesh.events import DropRequested, ModelWanted, StopRequested, TimePassed
+from nodes.mesh.events import (
+    DropRequested,
+    ModelResolving,
+    ModelWanted,
+    StopRequested,
+    TimePassed,
+)
 from nodes.mesh.ids import ModelName
 from nodes.mesh.reconcile import STOP_GRACE_S
 from nodes.mesh.routing import RequestNeeds, candidates
@@ -78,3 +84,14 @@ def test_ready_engine_is_the_candidate_for_its_model() -> None:
     node.handle(ready(1, port=41234), 1.0)
     found = candidates(node.routes, RequestNeeds("TINY"))
     assert [u.port for u in found.upstreams] == [41234]  # type: ignore[union-attr]
+
+
+def test_node_that_still_fetches_another_model_does_not_leave_with_its_dropped_one() -> None:
+    node = serving_node("tiny")
+    node.handle(ready(1), 1.0)
+    node.handle(ModelResolving(ModelName("other"), "downloading", 1, 10), 1.5)
+    node.handle(DropRequested(ModelName("tiny"), leave_after=True), 2.0)
+    effects = node.handle(exited(1, asked=True), 3.0)
+    assert not any(isinstance(e, LeaveAndExit) for e in effects)
+    effects = node.handle(ModelWanted(model("other")), 4.0)
+    assert sum(isinstance(e, StartServer) for e in effects) == 1
