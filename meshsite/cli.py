@@ -45,10 +45,15 @@ def _run_node(words: Sequence[str]) -> int:
 def _run_command(word: str, rest: Sequence[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "meshsite.settings")
     import django
-    from django.core.management import ManagementUtility
+    from django.core.management import CommandError, ManagementUtility
 
     django.setup()
-    ManagementUtility(["mesh-llm", word.replace("-", "_"), *rest]).execute()
+    try:
+        # `--traceback` has Django hand the error over, to be said as every other error is.
+        ManagementUtility(["mesh-llm", word.replace("-", "_"), "--traceback", *rest]).execute()
+    except CommandError as error:
+        sys.stderr.write(f"mesh-llm: {error}\n")
+        return error.returncode
     return 0
 
 
