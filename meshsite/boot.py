@@ -6,7 +6,6 @@ Order down: API (open answers get their grace), engines, console, tasks, folder.
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import sys
@@ -22,7 +21,7 @@ from meshsite.version import VERSION
 from models_registry import children
 from models_registry.shards import model_stem
 from nodes.runtime import bind_port
-from nodes.runtime.home import Home, HomeError, enter
+from nodes.runtime.home import Home, HomeError, cannot_use, enter
 from nodes.runtime.identity import IdentityError
 from nodes.runtime.mesh_key import MeshKeyError
 from nodes.runtime.token_errors import TokenError
@@ -47,6 +46,7 @@ STOP_MARGIN_S = 15.0
 
 
 CANNOT_START = (
+    HomeError,
     ports.PortError,
     bind_port.BindPortError,
     IdentityError,
@@ -68,14 +68,23 @@ def main(argv: Sequence[str], prog: str = "mesh-llm") -> int:
     except HomeError as error:
         return _say(error, EXIT_CANNOT_START)
     try:
-        node_logging.configure(home.logs, as_json=options.log_json)
-        for line in children.reap(home.run):
-            log.warning("%s", line)
+        _open_logs(options, home)
         return _run(options, home)
     except CANNOT_START as error:
         return _say(error, EXIT_CANNOT_START)
     finally:
         home.close()
+
+
+def _open_logs(options: Options, home: Home) -> None:
+    """Begin to log, and say what an earlier start left running. Raises: HomeError."""
+    try:
+        node_logging.configure(home.logs, as_json=options.log_json)
+        ended = children.reap(home.run)
+    except OSError as error:
+        raise HomeError(cannot_use(home.path, f"{error.filename}: {error.strerror}")) from error
+    for line in ended:
+        log.warning("%s", line)
 
 
 def _say(error: Exception, code: int) -> int:
@@ -139,13 +148,18 @@ class _Boot:
             self._handle_signals(node)
             self._write_running(node)
             await self._open_console(node)
-            await node.engine_looked_for.wait()
+            await self._engine_looked_for(node)
             if not node.exited.done():
                 self._greet(node)
             node.spawn(self._keep_records(node))
             return await node.exited
         finally:
             await self._shut_down(server, node)
+
+    async def _engine_looked_for(self, node: RunningNode) -> None:
+        """Return once the engine was looked for, or the node is to end: a hung binary takes long."""
+        looked = node.spawn(node.engine_looked_for.wait())
+        await asyncio.wait({looked, node.exited}, return_when=asyncio.FIRST_COMPLETED)
 
     async def _shut_down(self, server: ApiServer, node: RunningNode) -> None:
         await server.stop(API_STOP_GRACE_S)
@@ -179,7 +193,6 @@ class _Boot:
         ends = node.endpoints
         self._home.write_running(
             {
-                "pid": os.getpid(),
                 "node_id": node.handle.node_id,
                 "api_port": ends.api_port,
                 "api_url": ends.api_url,

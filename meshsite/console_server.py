@@ -36,8 +36,10 @@ class ConsoleServer:
 
     async def start(self) -> None:
         """Begin to answer. Needs the running loop that `install_reactor` was given."""
-        from daphne.server import HTTPFactory, Server, WebSocketFactory
+        from daphne.server import Server, WebSocketFactory
         from twisted.internet import reactor
+
+        from meshsite.console_bounds import BoundedFactory
 
         server = Server(
             self._application,
@@ -52,7 +54,7 @@ class ConsoleServer:
             application_close_timeout=5,
         )
         server.connections = {}
-        server.http_factory = HTTPFactory(server)
+        server.http_factory = BoundedFactory(server)
         server.ws_factory = WebSocketFactory(server, server="mesh-llm")
         server.ws_factory.setProtocolOptions(
             autoPingTimeout=server.ping_timeout,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from meshsite import database, settings
 from meshsite.usage import UsageSums
+from nodes.runtime.daemon_thread import in_daemon_thread
 from nodes.runtime.handle import AsgiApp
 from nodes.runtime.home import Home
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from meshsite.compose import RunningNode
 
 log = logging.getLogger("mesh.node")
+
+PREPARE_RETRY_S = (1.0, 60.0)
+"""First and longest wait after a database that could not be prepared."""
 
 
 def set_up(home: Home) -> None:
@@ -58,24 +62,37 @@ async def keep_records(node: "RunningNode") -> str | None:
     """Migrate, then project the feed into the database until cancelled.
 
     Returns why the node must not run: the database belongs to another one. Other troubles are shown
-    as a notice and waited out.
+    as a notice and waited out: nothing is written before the database is known to be this node's.
     """
     from nodes.consumers import run_gossip_channel
     from nodes.models import ForeignDatabaseError
     from nodes.projection import Projection
 
-    try:
-        trouble = await asyncio.to_thread(database.prepare, node.handle.node_id)
-    except ForeignDatabaseError as error:
-        return str(error)
-    node.notice("database", trouble)
     node.spawn(run_gossip_channel(node.handle.node_id))
     projection = Projection(node.feed, on_trouble=lambda text: node.notice("database", text))
     usage = UsageSums(projection.note_usage)
     node.on_request = usage.add
     node.spawn(usage.run())
+    try:
+        await _prepare_database(node)
+    except ForeignDatabaseError as error:
+        return str(error)
     await projection.run()
     return None
+
+
+async def _prepare_database(node: "RunningNode") -> None:
+    """Return once the database is migrated and claimed. Raises: ForeignDatabaseError."""
+    wait_s, longest_s = PREPARE_RETRY_S
+    while True:
+        trouble = await in_daemon_thread(
+            lambda: database.prepare(node.handle.node_id), "prepare the database"
+        )
+        node.notice("database", trouble)
+        if trouble is None:
+            return
+        await asyncio.sleep(wait_s)
+        wait_s = min(wait_s * 2, longest_s)
 
 
 def static_root() -> Path:

@@ -1,7 +1,7 @@
 """What an operator may ask of the node, and the true outcome of each (`nodes.runtime.handle.Operator`)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from nodes.mesh import events as ev
 from nodes.mesh.ids import ModelName
@@ -10,11 +10,15 @@ from nodes.mesh.routing import match_name
 from nodes.runtime.driver import Driver
 from nodes.runtime.handle import OperatorResult
 
+LOAD_ANSWER_S = 20.0
+"""How long an operator who asks for a model waits for its fetching. Below `control_client.TIMEOUT_S`."""
+
 
 class OperatorDoor:
     """Turns requests into events and waits until the core has taken them."""
 
-    def __init__(self, driver: Driver, load: Callable[[str], Awaitable[str]]) -> None:
+    def __init__(self, driver: Driver, load: Callable[[str], "asyncio.Task[str]"]) -> None:
+        """`load` begins to fetch a model; its task returns why not, or nothing, and outlives the asking."""
         self._driver = driver
         self._load = load
 
@@ -37,8 +41,14 @@ class OperatorDoor:
 
     async def load(self, model: str) -> OperatorResult:
         """Serve a model that is on disk, in the catalogue or on the hub."""
-        refused = await self._load(model)
-        if refused:
+        fetching = self._load(model)
+        await asyncio.wait({fetching}, timeout=LOAD_ANSWER_S)
+        if not fetching.done():
+            text = (
+                f"{model} is being fetched; watch it in the models list, or by `mesh-llm status`."
+            )
+            return OperatorResult(True, text)
+        if refused := fetching.result():
             return OperatorResult(False, refused)
         await self._driver.settled()
         return OperatorResult(True, f"{model} is to be served; watch it load in the models list.")
@@ -52,6 +62,13 @@ class OperatorDoor:
         name = self._known(model)
         if isinstance(name, OperatorResult):
             return name
+        serving = self._driver.node.serving
+        if name not in serving.wanted:
+            return OperatorResult(
+                False, f"{name} was dropped; `mesh-llm load {name}` serves it again."
+            )
+        if waits := serving.unplaced.get(name):
+            return OperatorResult(False, f"{name} cannot be started: {waits.reason}.")
         self._driver.post(ev.RestartRequested(name))
         await self._driver.settled()
         return OperatorResult(True, f"{name} is being restarted.")
@@ -67,7 +84,8 @@ class OperatorDoor:
 
     def _known(self, model: str) -> ModelName | OperatorResult:
         serving = self._driver.node.serving
-        known = sorted({*serving.wanted, *serving.slots})
+        running = (name for name, slot in serving.slots.items() if slot.run)
+        known = sorted({*serving.wanted, *running})
         found = match_name(model, known)
         if len(found) == 1:
             return ModelName(found[0])

@@ -16,6 +16,12 @@ from nodes.runtime.web_guard import is_loopback
 
 API_PORT = 9337
 CONSOLE_PORT = 3131
+EXCLUDING = (
+    ("--console", "--no-console"),
+    ("--api-key", "--api-key-file"),
+    ("--draft", "--no-draft"),
+)
+"""Flags of which one word alone is meant: given on the command line, it silences the other's variable."""
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 
 
@@ -166,6 +172,7 @@ def parse(argv: Sequence[str], prog: str = "mesh-llm") -> Options:
 def _from_environment(made: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
     """Return the environment's flags as arguments, to stand before those of the command line."""
     given = {word.split("=", 1)[0] for word in argv}
+    given |= {flag for pair in EXCLUDING if given & set(pair) for flag in pair}
     words: list[str] = []
     for action in made._actions:
         flag = action.option_strings[-1] if action.option_strings else ""
@@ -238,7 +245,7 @@ def _api_key(value: str | None, file: Path | None) -> str | None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.strip().isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
     return number

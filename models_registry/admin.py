@@ -15,8 +15,18 @@ from nodes.admin_facts import FactsAdmin, ask_node
 class ServedModelAdmin(FactsAdmin):
     """Models as last seen; dropping and restarting goes through the node."""
 
-    list_display = ("name", "status", "state", "size", "context", "slots", "node_count")
-    list_display += ("present", "updated_at", "reason")
+    list_display = (
+        "name",
+        "status",
+        "state",
+        "size",
+        "context",
+        "slots",
+        "node_count",
+        "present",
+        "updated_at",
+        "reason",
+    )
     list_filter = ("status", "present", "architecture")
     search_fields = ("name", "title", "reason")
     date_hierarchy = "updated_at"
@@ -51,8 +61,17 @@ class ServedModelAdmin(FactsAdmin):
 class LaunchRecordAdmin(FactsAdmin):
     """Engine starts and how they ended."""
 
-    list_display = ("started_at", "model", "number", "ready_after", "ended_at", "outcome")
-    list_display += ("engine_version", "context", "slots")
+    list_display = (
+        "started_at",
+        "model",
+        "number",
+        "ready_after",
+        "ended_at",
+        "outcome",
+        "engine_version",
+        "context",
+        "slots",
+    )
     list_filter = ("model", "engine_version")
     search_fields = ("model", "outcome")
     date_hierarchy = "started_at"

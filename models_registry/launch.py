@@ -94,6 +94,8 @@ def engine_env(base: Mapping[str, str], *, cache_dir: str | None = None) -> dict
         "HUGGING_FACE_HUB_TOKEN",
         "MESH_LLM_API_KEY",
         "MESH_LLM_JOIN",
+        "DATABASE_URL",
+        "CHANNEL_LAYER_URL",
     )
     env = {k: v for k, v in base.items() if not k.startswith("LLAMA_ARG_") and k not in secret}
     # A lost rpc-server aborts the engine; without the backtrace it is gone in 9 ms, not 700.

@@ -66,6 +66,7 @@ class Supervisor:
     async def start(self, plan: ServerPlan) -> None:
         """Start this run and return; how it goes is reported. Waits only for the node's first guard.
 
+        From this call on the run can be stopped, while the guard is waited for too.
         Raises nothing for engine faults: each becomes a `ServerExited`.
         """
         assert plan.run_id not in self._tasks, f"run {plan.run_id} was started twice"
@@ -83,14 +84,13 @@ class Supervisor:
         )
         # Entered before anything is waited for: a stop that comes right behind must find it.
         self._runs[plan.run_id] = run
-        task = asyncio.create_task(self._live(run), name=f"run {plan.run_id} of {plan.name}")
+        guarded = asyncio.ensure_future(self._guard.start())
+        task = asyncio.create_task(
+            _live_guarded(run, guarded), name=f"run {plan.run_id} of {plan.name}"
+        )
         self._tasks[plan.run_id] = task
         task.add_done_callback(lambda _: self._forget(plan.run_id))
-        await self._guard.start()
-
-    async def _live(self, run: EngineRun) -> None:
-        await self._guard.start()
-        await run.live()
+        await asyncio.wait({guarded})
 
     def _refusal(self, plan: ServerPlan) -> str | None:
         if self._closed:
@@ -127,3 +127,9 @@ class Supervisor:
         for run in self._runs.values():
             if run.plan.name == model:
                 run.note_activity()
+
+
+async def _live_guarded(run: EngineRun, guarded: "asyncio.Task[None]") -> None:
+    """Let the run live once the guard is there: no child is spawned that nobody would end."""
+    await asyncio.wait({guarded})
+    await run.live()

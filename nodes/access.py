@@ -166,7 +166,7 @@ def _node_id() -> str:
 
 
 def key_secret() -> str:
-    """Return what sessions are signed and keys are hashed with: the home's, so that they outlive a restart."""
+    """Return what sessions are signed and keys hashed with: the home's, good after a restart."""
     handle = node_handle.current()
     return handle.home_secret if handle and handle.home_secret else str(settings.SECRET_KEY)
 

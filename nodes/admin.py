@@ -15,8 +15,19 @@ admin.site.site_url = "/"
 class PeerAdmin(FactsAdmin):
     """Nodes as last seen."""
 
-    list_display = ("name", "state", "role", "models", "offered", "round_trip", "version")
-    list_display += ("is_self", "present", "last_seen", "short_id")
+    list_display = (
+        "name",
+        "state",
+        "role",
+        "models",
+        "offered",
+        "round_trip",
+        "version",
+        "is_self",
+        "present",
+        "last_seen",
+        "short_id",
+    )
     list_filter = ("present", "state", "role", "version")
     search_fields = ("name", "node_id", "version")
     date_hierarchy = "last_seen"

@@ -44,7 +44,11 @@ def no_node() -> JsonResponse:
 def page(request: HttpRequest) -> HttpResponse:
     """Return the console: one page; everything on it comes by the websocket."""
     handle = node_handle.current()
-    context = {"operator": access.is_operator(request), "node_id": handle.node_id if handle else ""}
+    context = {
+        "operator": access.is_operator(request),
+        "node_id": handle.node_id if handle else "",
+        "can_join": handle is not None and handle.can_join,
+    }
     return render(request, "console/page.html", context)
 
 

@@ -16,7 +16,7 @@ from proxy.models import ApiKey, Usage
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ApiKeyAdmin(admin.ModelAdmin):
     """Make, rename, expire and revoke keys."""
 
     list_display = ("name", "shown", "state", "created_at", "expires_at")

@@ -37,3 +37,18 @@ class NodeCommand(BaseCommand):
             return
         self.stderr.write(f"mesh-llm: {document['text']}")
         sys.exit(EXIT_FAILED)
+
+
+class ModelCommand(NodeCommand):
+    """A word that does one thing with one model; `word` is its name."""
+
+    word = ""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the model."""
+        super().add_arguments(parser)
+        parser.add_argument("model")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Ask the node and print the outcome."""
+        self.act(self.word, {"model": options["model"]}, options["port"])

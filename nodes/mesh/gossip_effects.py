@@ -35,7 +35,8 @@ class MemberView:
     version: int
     announcement: Announcement
     rtt_s: float | None
-    """Smoothed round trip of this node's own probes; None: never measured."""
+    """Smoothed round trip of this node's own probes; None: never measured. As of the latest change of
+    anything else: like `load` it causes no publication; `GossipNode.members` has the current one."""
     load: bytes = b""
 
 

@@ -17,6 +17,9 @@ from nodes.mesh.plans import EngineFacts, ServerPlan
 from nodes.mesh.reconcile import RESTARTS_MAX, Run, RunState, Slot
 from nodes.mesh.resources import Resources
 
+REFUSED_MAX = 32
+"""Refused wishes that are still shown, with their reasons; the oldest goes first."""
+
 
 class Serving:
     """What this node serves and wants to serve. Changed by `handle` alone."""
@@ -50,9 +53,13 @@ class Serving:
         waits = [
             slot.retry_at_s
             for name, slot in self.slots.items()
-            if slot.retry_at_s is not None and slot.run is None and name in self.wanted
+            if slot.retry_at_s is not None and slot.run is None and self._waits_for_time(name)
         ]
         return min(waits, default=None) if not self.stopping else None
+
+    def _waits_for_time(self, name: ModelName) -> bool:
+        # What does not fit waits for memory or a wish: its retry, once past, would be due for ever.
+        return name in self.wanted and name not in self.unplaced
 
     def used_bytes(self) -> int:
         """Return the memory that running and starting engines were planned with."""
@@ -80,6 +87,9 @@ class Serving:
                 yield from self._want(event)
             case ev.ModelRefused(name, reason):
                 self.resolving.pop(name, None)
+                self.refused.pop(name, None)
+                while len(self.refused) >= REFUSED_MAX:
+                    del self.refused[next(iter(self.refused))]
                 self.refused[name] = reason
                 yield RecordEvent("model_refused", reason, "error", name)
             case ev.ServerLoadSampled():
@@ -100,6 +110,9 @@ class Serving:
         for known in (name, event.asked_as or name):
             self.resolving.pop(known, None)
             self.refused.pop(known, None)
+        slot = self.slots.get(name)
+        if slot is not None and slot.gave_up:
+            slot.forgive()  # Asking for it again is asking for a fresh try.
         if name not in self.wanted:
             yield RecordEvent("model_wanted", f"{name} is to be served.", model=name)
         self.wanted[name] = Wanted(event.model, event.draft)
@@ -126,21 +139,24 @@ class Serving:
 
     def _exited(self, name: ModelName, event: ev.ServerExited, now: float) -> Iterator[Effect]:
         slot = self.slots[name]
-        asked = event.asked or self.stopping
+        assert slot.run is not None
+        # An engine that dies while its answers run out was asked to go as well.
+        asked = event.asked or self.stopping or slot.run.state is RunState.STOPPING
         slot.exited(event.reason, asked, now)
         self.load.pop(name, None)
+        reason = _sentence(event.reason)
         if asked:
             yield RecordEvent("engine_stopped", f"{name} was stopped.", model=name)
         elif slot.gave_up:
             text = (
-                f"{name} ended {RESTARTS_MAX + 1} times in a row and stays down: {_sentence(event.reason)} "
+                f"{name} ended {RESTARTS_MAX + 1} times in a row and stays down: {reason} "
                 "Mend the cause, then restart it from the console."
             )
             yield RecordEvent("engine_gave_up", text, "error", name)
         else:
             assert slot.retry_at_s is not None
             wait_s = slot.retry_at_s - now
-            text = f"{name} ended: {_sentence(event.reason)} Trying again in {wait_s:.0f} s."
+            text = f"{name} ended: {reason} Trying again in {wait_s:.0f} s."
             yield RecordEvent("engine_exited", text, "warning", name)
 
     def _drop(self, event: ev.DropRequested) -> Iterator[Effect]:
@@ -199,8 +215,8 @@ class Serving:
                 self.unplaced[name] = decision
                 continue
             slot = self.slots.setdefault(name, Slot())
+            self.unplaced.pop(name, None)
             if slot.may_start(now):
-                self.unplaced.pop(name, None)
                 yield from self._start(slot, decision, now)
 
     def _start(self, slot: Slot, placed: Placed, now: float) -> Iterator[Effect]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from nodes.runtime.home import read_running, read_secret
 
 TIMEOUT_S = 40.0
-"""A download asked for by `load` answers sooner; a drop waits for no stream."""
+"""A `load` answers sooner, its download done or not; a drop waits for no stream."""
 
 
 class NodeNotReached(Exception):

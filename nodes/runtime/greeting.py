@@ -11,6 +11,7 @@ import time
 import msgspec
 
 from nodes.runtime.streams import Stream, StreamAbortedError
+from nodes.runtime.unpack import UNPACK_FAULTS
 
 HELLO_KIND = "hello"
 HELLO_MAX_BYTES = 1024
@@ -79,7 +80,7 @@ async def answer(stream: Stream, mine: Hello, timeout_s: float) -> Hello:
 def _checked(content: bytes) -> Hello:
     try:
         theirs = msgspec.msgpack.decode(content, type=Hello)
-    except msgspec.MsgspecError as error:
+    except UNPACK_FAULTS as error:
         raise GreetingError("malformed hello") from error
     if theirs.oldest_version > PROTOCOL_VERSION or theirs.version < OLDEST_PROTOCOL_VERSION:
         raise GreetingError("no common protocol version")

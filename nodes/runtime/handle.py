@@ -70,6 +70,8 @@ class NodeHandle:
     """Origins beyond loopback and the page's own that may open websockets and post."""
     metrics: Callable[[], bytes] | None = None
     """The text of `GET /metrics` (Prometheus), or None where there is none."""
+    can_join: bool = False
+    """True once another machine can join this node: pages offer then what they must not promise now."""
 
 
 _current: NodeHandle | None = None

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 if sys.platform != "win32":
     import fcntl
 
@@ -49,10 +51,11 @@ class Home:
         return self.path / "db.sqlite3"
 
     def write_running(self, facts: dict[str, Any]) -> None:
-        """Tell other commands of this home where the node listens."""
+        """Tell other commands of this home where the node listens, and which process it is."""
         target = self.run / "node.json"
         draft = target.with_suffix(".tmp")
-        draft.write_text(json.dumps(facts), "utf-8")
+        own = {"pid": os.getpid(), "started_at": psutil.Process().create_time()}
+        draft.write_text(json.dumps(facts | own), "utf-8")
         draft.replace(target)
 
     def close(self) -> None:
@@ -66,12 +69,17 @@ class Home:
 
 
 def read_running(home: Path) -> dict[str, Any] | None:
-    """Return what the running node of this home wrote, or None when none runs."""
+    """Return what the running node of this home wrote, or None when none runs.
+
+    A node that was killed leaves its words behind; by now its port may be anybody's, who must not be
+    sent the home's secret.
+    """
     try:
         found: dict[str, Any] = json.loads((home / "run" / "node.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        alive = psutil.Process(int(found["pid"])).create_time() == found["started_at"]
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
-    return found
+    return found if alive else None
 
 
 def read_secret(home: Path) -> str | None:
@@ -94,15 +102,16 @@ def enter(base: Path, *, ephemeral: bool) -> Home:
         for folder in (path, path / "logs", path / "run"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-                raise HomeError(_cannot_use(folder, "it is not readable and writable for you"))
+                raise HomeError(cannot_use(folder, "it is not readable and writable for you"))
         (path / "run").chmod(0o700)
         lock_fd = _lock(path)
         return Home(path, base, ephemeral, _secret(path / "run" / "secret"), lock_fd)
     except OSError as error:
-        raise HomeError(_cannot_use(path, error.strerror or str(error))) from error
+        raise HomeError(cannot_use(path, error.strerror or str(error))) from error
 
 
-def _cannot_use(path: Path, why: str) -> str:
+def cannot_use(path: Path, why: str) -> str:
+    """Return the sentence of a `HomeError`: what is wrong with this folder, and what to do."""
     return (
         f"The node's folder {path} cannot be used: {why}. "
         "Mend its owner and permissions, or set MESH_LLM_HOME to another folder."
@@ -131,10 +140,12 @@ def _in_use(path: Path) -> str:
 
 
 def _secret(path: Path) -> str:
-    if path.exists():
+    try:
         found = path.read_text("ascii").strip()
-        if found:
-            return found
+    except (FileNotFoundError, UnicodeDecodeError):
+        found = ""  # None yet, or garbage, which proves nothing to anybody: made afresh.
+    if found:
+        return found
     made = secrets.token_urlsafe(32)
     draft = path.with_suffix(".tmp")
     draft.write_text(made + "\n", "ascii")

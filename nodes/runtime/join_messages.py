@@ -8,6 +8,7 @@ from msgspec import Meta
 from nodes.runtime.token import MAX_TOKEN_CHARS
 from nodes.runtime.trust import MAX_REVOCATIONS
 from nodes.runtime.trust_records import Revocation
+from nodes.runtime.unpack import UNPACK_FAULTS
 
 JOIN_KIND = "join"
 REQUEST_MAX_BYTES = 8 << 10
@@ -80,5 +81,5 @@ def decode_answer(content: bytes) -> JoinAnswer:
 def _decoded(content: bytes, kind: type[_Message]) -> _Message:
     try:
         return msgspec.msgpack.decode(content, type=kind)
-    except msgspec.MsgspecError as error:
+    except UNPACK_FAULTS as error:
         raise MessageError(f"malformed {kind.__name__}") from error

@@ -12,6 +12,7 @@ from nodes.runtime.link import Link
 from nodes.runtime.mesh_key import MeshKeyError
 from nodes.runtime.streams import AbortCode, Stream, StreamAbortedError
 from nodes.runtime.trust import Trust
+from nodes.runtime.unpack import UNPACK_FAULTS
 
 KEY_KIND = "mesh-key"
 _MAX_BYTES = 256
@@ -45,7 +46,7 @@ async def fetch(trust: Trust, link: Link) -> bool:
             await stream.read_all(_MAX_BYTES, _TIMEOUT_S), type=_Handover
         )
         key = mesh_key.from_seed(trust.mesh_id, handed.epoch, handed.seed)
-    except (StreamAbortedError, msgspec.MsgspecError, MeshKeyError):
+    except (StreamAbortedError, MeshKeyError, *UNPACK_FAULTS):
         return False
     trust.add_records([], [], key)
     return trust.mesh_key is not None and trust.mesh_key.epoch == trust.epoch

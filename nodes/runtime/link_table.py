@@ -23,13 +23,12 @@ from nodes.runtime.greeting import Hello
 from nodes.runtime.link import Link, LinkNumber, Strand
 from nodes.runtime.tasks import TaskSet
 from nodes.runtime.transport_events import LinkEnd, TransportEvents
+from nodes.runtime.transport_settings import TransportSettings
 from nodes.runtime.trust import Trust
 
-SWEEP_S = 1.0
+SWEEP_S = 0.5
 EXTRA_IDLE_S = 30.0
 """A further connection without streams for so long is closed by the side that dialled it."""
-DRAIN_MIN_S = 2.0
-"""A connection that lost to its twin stays this long at least: packets may still be on their way."""
 TWIN_PING_S = 1.0
 
 
@@ -42,7 +41,7 @@ class LinkTable:
         events: TransportEvents,
         counters: Counters,
         tasks: TaskSet,
-        drain_s: float,
+        settings: TransportSettings,
         dial_more: Callable[[Link], Awaitable[None]],
     ) -> None:
         self.links: dict[NodeId, Link] = {}
@@ -51,7 +50,7 @@ class LinkTable:
         self._events = events
         self._counters = counters
         self._tasks = tasks
-        self._drain_s = drain_s
+        self._settings = settings
         self._dial_more = dial_more
         self._numbers = itertools.count(1)
         self._sweeper: asyncio.TimerHandle | None = None
@@ -158,5 +157,6 @@ class LinkTable:
         idle_s = 0.0 if strand.idle_since_s is None else now_s - strand.idle_since_s
         if strand.draining_since_s is None:
             return idle_s >= EXTRA_IDLE_S
+        # However long its streams take: a path that died under them ends by the idle timeout.
         drained_s = now_s - strand.draining_since_s
-        return drained_s >= self._drain_s or (idle_s > 0 and drained_s >= DRAIN_MIN_S)
+        return idle_s > 0 and drained_s >= self._settings.drain_min_s

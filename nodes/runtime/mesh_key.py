@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from nodes.runtime import private_file
 from nodes.runtime.identity import raw_public_key
+from nodes.runtime.unpack import UNPACK_FAULTS
 
 MeshId = NewType("MeshId", str)
 """32 lower-case hex digits: the first 16 bytes of SHA-256 of the mesh's first public signing key."""
@@ -124,7 +125,7 @@ def load(home: Path) -> MeshKey | None:
     try:
         stored = msgspec.json.decode(content, type=_Stored)
         return from_seed(stored.mesh_id, stored.epoch, stored.seed)
-    except (msgspec.MsgspecError, MeshKeyError) as error:
+    except (MeshKeyError, *UNPACK_FAULTS) as error:
         raise MeshKeyError(
             f"{path} does not hold a usable mesh key: restore it from a backup, or move it away "
             "and join again with an invite token from another member."

@@ -26,6 +26,7 @@ from nodes.runtime.token_errors import (
     TokenRevokedError,
     TokenUsedUpError,
 )
+from nodes.runtime.unpack import UNPACK_FAULTS
 
 LEDGER_FILE = "tokens"
 START_UP_LIFETIME_S = 7 * 86_400
@@ -256,7 +257,7 @@ class TokenLedger:
             return msgspec.json.decode(content, type=_Stored).records if content else []
         except private_file.PrivateFileError as error:
             raise TokenLedgerError(str(error)) from error
-        except msgspec.MsgspecError as error:
+        except UNPACK_FAULTS as error:
             raise TokenLedgerError(
                 f"{self._path} does not hold a list of invite tokens: move it away (tokens that "
                 "were issued stay good, but one-time tokens could be used again)."

@@ -69,7 +69,7 @@ class Transport:
             trust, self, self.settings, self.counters, self._hello, self._register, self._met_own_id
         )
         self._table = LinkTable(
-            trust, events, self.counters, self._tasks, self.settings.drain_s, self._dial_more
+            trust, events, self.counters, self._tasks, self.settings, self._dial_more
         )
         self._early: dict[PeerConnection, list[Stream]] = {}
         """Proven connections whose greeting is not done here, and the streams that wait for it."""

@@ -62,8 +62,8 @@ class TransportSettings:
     """Source addresses remembered for the limits; the longest unseen is forgotten first."""
     write_progress_s: float = 60.0
     """A stream whose reader takes nothing for so long is aborted."""
-    drain_s: float = 30.0
-    """How long a connection that lost to its twin may finish its streams."""
+    drain_min_s: float = 2.0
+    """A connection that lost to its twin stays this long at least: packets may still be on their way."""
 
 
 def server_configuration(

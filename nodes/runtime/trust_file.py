@@ -10,6 +10,7 @@ import msgspec
 from nodes.runtime import private_file
 from nodes.runtime.trust import Trust
 from nodes.runtime.trust_records import Epoch, Revocation, Rotation
+from nodes.runtime.unpack import UNPACK_FAULTS
 
 TRUST_FILE = "trust"
 _WHAT = "the list of revoked nodes"
@@ -41,7 +42,7 @@ def load(home: Path, trust: Trust) -> None:
         stored = msgspec.json.decode(content, type=_Stored)
     except private_file.PrivateFileError as error:
         raise TrustFileError(str(error)) from error
-    except msgspec.MsgspecError as error:
+    except UNPACK_FAULTS as error:
         raise TrustFileError(
             f"{path} is broken, and without it revoked nodes could come in: restore it, or move it "
             "away if no node was ever revoked (other members tell this node again)."

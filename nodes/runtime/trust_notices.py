@@ -17,6 +17,7 @@ from nodes.runtime.mesh_key import MeshKey
 from nodes.runtime.token_ledger import TokenLedger, TokenRecord
 from nodes.runtime.trust import Trust
 from nodes.runtime.trust_records import Revocation, Rotation
+from nodes.runtime.unpack import UNPACK_FAULTS
 
 _TOKEN = b"mesh-llm token notice\0"
 
@@ -96,7 +97,7 @@ def accept_notice(trust: Trust, topic: str, version: int, body: bytes) -> bool:
             return same and key is not None and trust_records.genuine(rotation, mesh_id, key)
         if kind in ("token", "used"):
             return _genuine_token(trust, kind, subject, body)
-    except (msgspec.MsgspecError, ValueError, struct.error):
+    except (*UNPACK_FAULTS, struct.error):
         return False
     return False
 

@@ -7,7 +7,7 @@ import { byId, el, keyed, setText, toast } from "./dom.js";
 import { AnswerView, userMessage } from "./messages.js";
 import { store } from "./store.js";
 
-const IDEAS = ["What is a mesh?", "What can you help me with?", "How do I add a machine?"];
+const IDEAS = ["What is a mesh?", "What can you help me with?", "How do I use the API?"];
 let current = kept.list()[0] ?? kept.create();
 let running = null;
 

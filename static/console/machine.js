@@ -25,6 +25,7 @@ async function show() {
 
 export function startMachine() {
   const button = byId("join-show");
+  if (!button) return; // this node cannot be joined: the page has no such view
   if (!isOperator()) {
     byId("join-viewer").hidden = false;
     button.hidden = true;

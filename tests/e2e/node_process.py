@@ -42,11 +42,12 @@ class NodeProcess:
         self.args = ["--port", str(self.port), *args]
         if engine is not None:
             self.args += ["--bin-dir", str(engine)]
-        if "--no-console" not in args and "--console" not in args:
-            self.console_port: int | None = free_port()
+        self.console_port: int | None = None
+        if "--console" in args:
+            self.console_port = int(args[args.index("--console") + 1])
+        elif "--no-console" not in args:
+            self.console_port = free_port()
             self.args += ["--console", str(self.console_port)]
-        else:
-            self.console_port = None
         self._env = _clean_env(home) | env
         self._output = home.parent / f"{home.name}.out"
         self._process: subprocess.Popen[bytes] | None = None

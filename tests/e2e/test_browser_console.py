@@ -5,16 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.browser import chromium
 from tests.fakes.console_thread import ConsoleThread
 from tests.fakes.node_handle import model_entry, serving_state
 
 pytestmark = pytest.mark.browser
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 HOSTILE = '<img src=x onerror="window.hurt=1">'
 
 
@@ -25,17 +22,21 @@ def console() -> Iterator[ConsoleThread]:
     served.end()
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
 @pytest.fixture
-def page(console: ConsoleThread) -> Iterator[Page]:
+def page(console: ConsoleThread, browser: Browser) -> Iterator[Page]:
     console.restart_node()
     console.do(lambda node: node.feed.publish(serving_state()))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        opened = browser.new_page(viewport={"width": 390, "height": 844})
-        opened.goto(console.url)
-        opened.wait_for_selector("body[data-phase=live]")
-        yield opened
-        browser.close()
+    opened = browser.new_page(viewport={"width": 390, "height": 844})
+    opened.goto(console.url)
+    opened.wait_for_selector("body[data-phase=live]")
+    yield opened
+    opened.close()
 
 
 def _wide(page: Page) -> Any:

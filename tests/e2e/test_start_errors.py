@@ -96,6 +96,13 @@ def test_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert "MESH_LLM_HOME" in text
 
 
+def test_log_that_cannot_be_written_is_refused_in_one_sentence(home: Path) -> None:
+    (home / "logs" / "node.log").mkdir(parents=True)
+    text = refused(NodeProcess(home))
+    assert "node.log" in text
+    assert "MESH_LLM_HOME" in text
+
+
 def test_broken_key_is_refused_and_not_overwritten(home: Path) -> None:
     home.mkdir(mode=0o700)
     (home / "key").write_text("garbage")

@@ -94,3 +94,16 @@ def test_words_stop_drop_and_status_speak_to_the_running_node(
         assert node.wait_exit() == 0
     assert "No node runs" in node.command("status").stderr
     assert node.command("stop").returncode == 1
+
+
+def test_node_that_still_looks_for_its_engine_stops_at_once(home: Path, tmp_path: Path) -> None:
+    hung = tmp_path / "hung"
+    hung.mkdir()
+    (hung / "llama-server").write_text("#!/bin/sh\nexec sleep 15\n")
+    (hung / "llama-server").chmod(0o755)
+    with NodeProcess(home, engine=hung, until="open") as node:
+        node.wait_for(lambda: node.get("/health", node.console)[0] == 200, "the console")
+        began = time.monotonic()
+        node.process.send_signal(signal.SIGTERM)
+        assert node.wait_exit() == 0
+        assert time.monotonic() - began < 5

@@ -154,6 +154,8 @@ def test_environment_drops_what_would_change_the_engine_or_leak() -> None:
         "LLAMA_ARG_PORT": "1",
         "LLAMA_API_KEY": "k",
         "HF_TOKEN": "t",
+        "DATABASE_URL": "postgres://u:secret@db/x",
+        "CHANNEL_LAYER_URL": "redis://:secret@cache",
         "LLAMA_CACHE": "/c",
     }
     assert engine_env(base) == {

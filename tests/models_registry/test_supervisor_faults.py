@@ -214,3 +214,16 @@ async def test_engine_that_ends_by_itself_is_not_asked(tmp_path: Path, code: int
         await supervisor.start(plan())
         end = await reports.wait_for(ServerExited)
         assert (end.returncode, end.asked) == (code, False)
+
+
+async def test_stop_that_overtakes_the_start_still_ends_the_run(tmp_path: Path) -> None:
+    async with supervising(Scripted(), tmp_path) as (supervisor, reports):
+        starting = asyncio.create_task(supervisor.start(plan()))
+        await asyncio.sleep(0)  # It waits for the node's first guard now.
+        await supervisor.stop(RunId(1), 0)
+        end = await reports.wait_for(ServerExited, 5.0)
+        assert end.asked
+        await starting
+        assert supervisor.pids() == ()
+    assert reports.count(ServerReady) == 0
+    assert reports.count(ServerExited) == 1

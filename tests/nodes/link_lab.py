@@ -80,6 +80,18 @@ class LabNode:
     def link_to(self, other: "LabNode") -> Link:
         return self.transport.links[other.id]
 
+    def connection_to(self, other: "LabNode") -> Any:
+        """Return the connection in use, untyped: tests misuse its inside."""
+        primary = self.link_to(other).primary
+        assert primary is not None
+        return primary.connection
+
+    @property
+    def listener(self) -> Any:
+        """The listening side, untyped."""
+        assert self.transport._listener is not None
+        return self.transport._listener
+
 
 QUICK = TransportSettings(
     handshake_timeout_s=2.0, dial_timeout_s=2.0, handshakes_per_s=1e6, handshakes_burst=1_000_000
@@ -144,6 +156,11 @@ async def lab() -> AsyncIterator[Lab]:
         yield made
     finally:
         await made.close()
+
+
+def overrule(target: object, name: str, value: object) -> None:
+    """Make one object behave otherwise: how a test plays a faulty or hostile node."""
+    setattr(target, name, value)
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:

@@ -71,7 +71,8 @@ def test_a_blank_line_in_a_code_fence_does_not_end_the_block() -> None:
 
 @given(st.lists(st.sampled_from(["a", "word ", "\n", "\n\n", "```", "```\n", "- x\n", "  y\n"])))
 def test_a_message_in_pieces_says_what_it_says_whole(pieces: list[str]) -> None:
-    message, html = GrowingMessage(), []
+    message = GrowingMessage()
+    html: list[str] = []
     for piece in pieces:
         message.add(piece)
         first, blocks = message.blocks()

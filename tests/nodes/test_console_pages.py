@@ -3,6 +3,7 @@
 import pytest
 from django.test import Client
 
+from nodes.runtime import handle as node_handle
 from nodes.runtime.handle import OperatorResult
 from tests.fakes.node_handle import SECRET, ScriptedNode
 
@@ -11,8 +12,18 @@ BEARER = {"authorization": f"Bearer {SECRET}"}
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/login", "/operator/none", "/nothing-here", "/api/status", "/admin/login/", "/health"]
-    + ["/static/console/main.js", "/static/admin/css/base.css", "/api/logs/none"],
+    [
+        "/",
+        "/login",
+        "/operator/none",
+        "/nothing-here",
+        "/api/status",
+        "/admin/login/",
+        "/health",
+        "/static/console/main.js",
+        "/static/admin/css/base.css",
+        "/api/logs/none",
+    ],
 )
 def test_every_answer_has_the_strict_policy(
     node: ScriptedNode, database: None, client: Client, path: str
@@ -104,3 +115,15 @@ def test_without_a_node_the_small_api_says_so(client: Client) -> None:
 
 def test_metrics_are_the_nodes(node: ScriptedNode, client: Client) -> None:
     assert client.get("/metrics").content == b"mesh_up 1\n"
+
+
+@pytest.mark.parametrize("can_join", [False, True])
+def test_adding_a_machine_is_offered_only_where_it_works(client: Client, can_join: bool) -> None:
+    ScriptedNode(can_join=can_join).install()
+    try:
+        html = client.get("/").content.decode()
+    finally:
+        node_handle.install(None)
+    assert ('data-view-link="add"' in html) is can_join
+    assert ('id="view-add"' in html) is can_join
+    assert ("--join" in html or "Add a machine" in html) is can_join

@@ -4,16 +4,20 @@ import asyncio
 import os
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from nodes.runtime import identity, mesh_key
+from nodes.mesh.ids import NodeId
+from nodes.runtime import identity, joining, mesh_key
 from nodes.runtime.address import Address
 from nodes.runtime.counters import Counted
 from nodes.runtime.credentials import Role
+from nodes.runtime.identity import Identity
 from nodes.runtime.join_desk import JoinDesk
 from nodes.runtime.join_messages import KnownMember
-from nodes.runtime.joining import JoinError, MemberUnreachableError, join, join_first
+from nodes.runtime.joining import Joined, JoinError, MemberUnreachableError, join, join_first
+from nodes.runtime.streams import Stream
 from nodes.runtime.token import InviteToken, secret_for
 from nodes.runtime.token_errors import (
     JoinBusyError,
@@ -30,7 +34,7 @@ from nodes.runtime.token_ledger import TokenLedger
 from nodes.runtime.transport_settings import TransportSettings
 from nodes.runtime.trust import Trust
 from tests.fakes.udp_relay import UdpRelay
-from tests.nodes.link_lab import QUICK, Lab, LabNode, lab, until
+from tests.nodes.link_lab import QUICK, Lab, LabNode, lab, overrule, until
 
 HOUR_S = 3600.0
 SETTINGS = replace(QUICK, joins_per_s=1e6, joins_burst=1_000_000)
@@ -42,14 +46,14 @@ class Member:
     def __init__(self, node: LabNode, ledger: TokenLedger, desk: JoinDesk) -> None:
         self.node, self.ledger, self.desk = node, ledger, desk
 
-    def token(self, **limits) -> InviteToken:
+    def token(self, **limits: Any) -> InviteToken:
         key = self.node.trust.mesh_key
         assert key is not None
         limits.setdefault("lifetime_s", HOUR_S)
         return self.ledger.issue(key, self.node.id, [self.node.address], **limits)
 
 
-async def member(made: Lab, settings: TransportSettings = SETTINGS, **options) -> Member:
+async def member(made: Lab, settings: TransportSettings = SETTINGS, **options: Any) -> Member:
     node = await made.node(settings=settings)
     ledger = TokenLedger(None)
     known = KnownMember(node.id, (str(node.address),))
@@ -60,12 +64,12 @@ async def member(made: Lab, settings: TransportSettings = SETTINGS, **options) -
     return Member(node, ledger, desk)
 
 
-async def come(token: InviteToken, role: Role = Role.MEMBER, who=None):
+async def come(token: InviteToken, role: Role = Role.MEMBER, who: Identity | None = None) -> Joined:
     who = who or identity.ephemeral()
     return await join(who, token, role, time.time(), name="box", settings=SETTINGS)
 
 
-async def test_a_new_node_joins_by_token_and_is_then_a_full_member():
+async def test_a_new_node_joins_by_token_and_is_then_a_full_member() -> None:
     async with lab() as made:
         seeder = await member(made)
         who = identity.ephemeral()
@@ -80,7 +84,7 @@ async def test_a_new_node_joins_by_token_and_is_then_a_full_member():
         assert seeder.node.transport.links[fresh.id].role is Role.MEMBER
 
 
-async def test_a_client_gets_a_client_credential_and_no_key():
+async def test_a_client_gets_a_client_credential_and_no_key() -> None:
     async with lab() as made:
         seeder = await member(made)
         who = identity.ephemeral()
@@ -93,7 +97,7 @@ async def test_a_client_gets_a_client_credential_and_no_key():
         assert seeder.node.transport.links[client.id].role is Role.CLIENT
 
 
-async def test_a_member_that_never_saw_the_token_redeems_it_and_can_issue():
+async def test_a_member_that_never_saw_the_token_redeems_it_and_can_issue() -> None:
     async with lab() as made:
         seeder, other = await member(made), await member(made)
         token = replace(seeder.token(max_uses=1), addresses=(other.node.address,))
@@ -103,7 +107,7 @@ async def test_a_member_that_never_saw_the_token_redeems_it_and_can_issue():
         assert (await come(other.token())).member_id == other.node.id
 
 
-async def test_the_first_address_that_answers_is_used_and_others_may_be_dead():
+async def test_the_first_address_that_answers_is_used_and_others_may_be_dead() -> None:
     async with lab() as made:
         seeder = await member(made)
         relay = await UdpRelay.start(("127.0.0.1", 9))
@@ -115,7 +119,9 @@ async def test_the_first_address_that_answers_is_used_and_others_may_be_dead():
 
 
 @pytest.mark.parametrize("limits", [{"max_uses": 1}, {"max_uses": 2}])
-async def test_a_token_lets_in_as_many_nodes_as_it_says_and_the_same_node_again(limits):
+async def test_a_token_lets_in_as_many_nodes_as_it_says_and_the_same_node_again(
+    limits: dict[str, Any],
+) -> None:
     async with lab() as made:
         seeder = await member(made)
         token = seeder.token(**limits)
@@ -128,7 +134,7 @@ async def test_a_token_lets_in_as_many_nodes_as_it_says_and_the_same_node_again(
         assert seeder.node.transport.counters[Counted.JOINS_REFUSED] == 1
 
 
-async def test_an_expired_token_is_refused_by_the_member_and_before_that_by_oneself():
+async def test_an_expired_token_is_refused_by_the_member_and_before_that_by_oneself() -> None:
     async with lab() as made:
         seeder = await member(made)
         token = seeder.token(lifetime_s=1.0)
@@ -141,7 +147,7 @@ async def test_an_expired_token_is_refused_by_the_member_and_before_that_by_ones
             )
 
 
-async def test_a_revoked_token_is_refused():
+async def test_a_revoked_token_is_refused() -> None:
     async with lab() as made:
         seeder = await member(made)
         token = seeder.token()
@@ -150,7 +156,7 @@ async def test_a_revoked_token_is_refused():
             await come(token)
 
 
-async def test_a_token_whose_limits_were_changed_is_refused():
+async def test_a_token_whose_limits_were_changed_is_refused() -> None:
     async with lab() as made:
         seeder = await member(made)
         token = seeder.token(max_uses=1, lifetime_s=60)
@@ -164,7 +170,7 @@ async def test_a_token_whose_limits_were_changed_is_refused():
         assert not seeder.ledger.records()[0].redeemed_by
 
 
-async def test_a_token_for_clients_lets_no_member_in():
+async def test_a_token_for_clients_lets_no_member_in() -> None:
     async with lab() as made:
         seeder = await member(made)
         token = seeder.token(clients_only=True)
@@ -173,7 +179,7 @@ async def test_a_token_for_clients_lets_no_member_in():
         assert (await come(token, Role.CLIENT)).mesh_key is None
 
 
-async def test_a_revoked_node_cannot_come_back_by_a_token():
+async def test_a_revoked_node_cannot_come_back_by_a_token() -> None:
     async with lab() as made:
         seeder = await member(made)
         who = identity.ephemeral()
@@ -182,9 +188,9 @@ async def test_a_revoked_node_cannot_come_back_by_a_token():
             await come(seeder.token(), who=who)
 
 
-async def test_a_node_that_awaits_approval_is_told_so_and_comes_in_once_approved():
+async def test_a_node_that_awaits_approval_is_told_so_and_comes_in_once_approved() -> None:
     async with lab() as made:
-        approved = []
+        approved: list[NodeId] = []
         seeder = await member(made, approve=lambda node_id, request: node_id in approved)
         who, token = identity.ephemeral(), seeder.token(max_uses=1)
         with pytest.raises(JoinPendingError):
@@ -194,13 +200,13 @@ async def test_a_node_that_awaits_approval_is_told_so_and_comes_in_once_approved
         await come(token, who=who)
 
 
-async def test_the_secret_is_not_shown_to_a_node_of_another_mesh():
+async def test_the_secret_is_not_shown_to_a_node_of_another_mesh() -> None:
     async with lab() as made:
         seeder = await member(made)
         stranger = await made.node(key=mesh_key.new_mesh())
-        asked = []
+        asked: list[bytes] = []
 
-        async def listen_in(stream, node_id, address) -> None:
+        async def listen_in(stream: Stream, node_id: NodeId, address: str) -> None:
             asked.append(await stream.read_all(9999))
 
         stranger.transport._join_handler = listen_in
@@ -210,20 +216,20 @@ async def test_the_secret_is_not_shown_to_a_node_of_another_mesh():
         assert not asked
 
 
-async def test_the_secret_is_not_shown_to_a_client_of_the_mesh_that_listens():
+async def test_the_secret_is_not_shown_to_a_client_of_the_mesh_that_listens() -> None:
     async with lab() as made:
         seeder = await member(made)
         joined = await come(seeder.token(), Role.CLIENT, who := identity.ephemeral())
         false_member = await made.node(who=who)
         client = Trust(who, None, joined.credential)
-        false_member.trust.certificate = client.certificate
-        false_member.transport._listener._configuration.certificate = client.certificate()
+        overrule(false_member.trust, "certificate", client.certificate)
+        false_member.listener._configuration.certificate = client.certificate()
         token = replace(seeder.token(), addresses=(false_member.address,))
         with pytest.raises(MemberUnreachableError, match="client"):
             await come(token)
 
 
-async def test_ones_own_token_is_told_before_anything_is_dialled():
+async def test_ones_own_token_is_told_before_anything_is_dialled() -> None:
     async with lab() as made:
         seeder = await member(made)
         with pytest.raises(JoinError) as caught:
@@ -231,7 +237,7 @@ async def test_ones_own_token_is_told_before_anything_is_dialled():
         assert isinstance(caught.value.causes[0], OwnTokenError)
 
 
-async def test_of_several_tokens_the_first_that_works_wins_and_all_failures_are_told():
+async def test_of_several_tokens_the_first_that_works_wins_and_all_failures_are_told() -> None:
     async with lab() as made:
         seeder, other = await member(made), await member(made)
         bad = other.token()
@@ -249,7 +255,7 @@ async def test_of_several_tokens_the_first_that_works_wins_and_all_failures_are_
         assert "nothing listens" in str(caught.value)
 
 
-async def test_after_a_rotation_old_tokens_fail_and_new_ones_work():
+async def test_after_a_rotation_old_tokens_fail_and_new_ones_work() -> None:
     async with lab() as made:
         seeder = await member(made)
         old = seeder.token()
@@ -265,7 +271,7 @@ async def test_after_a_rotation_old_tokens_fail_and_new_ones_work():
         assert joined.mesh_key.epoch == 2
 
 
-async def test_joins_are_limited_for_each_address():
+async def test_joins_are_limited_for_each_address() -> None:
     async with lab() as made:
         settings = replace(QUICK, joins_per_s=0.0, joins_burst=2)
         seeder = await member(made, settings)
@@ -276,12 +282,10 @@ async def test_joins_are_limited_for_each_address():
             await come(token)
 
 
-async def test_a_join_stream_that_sends_nothing_ends_in_time():
+async def test_a_join_stream_that_sends_nothing_ends_in_time() -> None:
     async with lab() as made:
         settings = replace(SETTINGS, join_timeout_s=0.3)
         seeder = await member(made, settings)
-        from nodes.runtime import joining
-
         connection = await joining._connected(
             identity.ephemeral(), seeder.token(), time.time(), SETTINGS
         )
@@ -290,11 +294,9 @@ async def test_a_join_stream_that_sends_nothing_ends_in_time():
         assert seeder.desk._exchanges == 0
 
 
-async def test_garbage_instead_of_a_request_lets_nobody_in():
+async def test_garbage_instead_of_a_request_lets_nobody_in() -> None:
     async with lab() as made:
         seeder = await member(made)
-        from nodes.runtime import joining
-
         for content in (b"", b"\xc1", os.urandom(500), b"\x80" * 9000):
             connection = await joining._connected(
                 identity.ephemeral(), seeder.token(), time.time(), SETTINGS
@@ -308,11 +310,9 @@ async def test_garbage_instead_of_a_request_lets_nobody_in():
         assert seeder.node.transport.counters[Counted.JOINS_ACCEPTED] == 0
 
 
-async def test_a_joining_connection_reaches_nothing_but_the_desk():
+async def test_a_joining_connection_reaches_nothing_but_the_desk() -> None:
     async with lab() as made:
         seeder = await member(made)
-        from nodes.runtime import joining
-
         for kind in ("echo", "hello", "gossip"):
             connection = await joining._connected(
                 identity.ephemeral(), seeder.token(), time.time(), SETTINGS
@@ -327,7 +327,7 @@ async def test_a_joining_connection_reaches_nothing_but_the_desk():
         assert not seeder.node.seen.ups
 
 
-def test_a_secret_depends_on_everything_that_limits_the_token():
+def test_a_secret_depends_on_everything_that_limits_the_token() -> None:
     key = mesh_key.new_mesh()
     token = TokenLedger(None).issue(key, identity.ephemeral().node_id, [], lifetime_s=60)
     changed = [

@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError
 
 from models_registry.models import LaunchRecord, ServedModel
-from nodes import projection
+from nodes import projection, projection_rows
 from nodes.models import DatabaseOwner, ForeignDatabaseError, MeshEvent, Peer
 from nodes.projection import Projection
 from nodes.runtime.feed import Feed
@@ -33,9 +33,9 @@ async def _running(projected: Projection) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _until(condition: object, timeout_s: float = 5.0) -> None:
+async def _until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await sync_to_async(condition)():  # type: ignore[arg-type]
+        while not await sync_to_async(condition)():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -68,7 +68,7 @@ async def test_a_bad_database_is_said_waited_out_and_loses_nothing(
 ) -> None:
     said: list[str | None] = []
     bad = True
-    real = projection.write_batch
+    real = projection_rows.write_batch
 
     def write(*args: object) -> None:
         if bad:

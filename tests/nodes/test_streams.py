@@ -1,13 +1,15 @@
 """Byte streams over a connection that this test plays: credit, the end, aborts, and broken rules."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.runtime import frames
-from nodes.runtime.frames import Abort, Credit, Data, End, FrameError, FrameReader, Open
+from nodes.runtime.frames import Abort, Credit, Data, End, Frame, FrameError, FrameReader, Open
 from nodes.runtime.streams import WINDOW_BYTES, AbortCode, Stream, StreamAbortedError
 
 
@@ -56,12 +58,12 @@ def ends(write_progress_s: float = 5.0) -> tuple[Stream, Stream, Wire, Wire]:
     return one, two, there, back
 
 
-async def test_the_other_side_learns_what_the_stream_is_for():
+async def test_the_other_side_learns_what_the_stream_is_for() -> None:
     _, two, _, _ = ends()
     assert two.kind == "echo"
 
 
-async def test_content_arrives_in_order_and_the_end_is_told_once_it_is_read():
+async def test_content_arrives_in_order_and_the_end_is_told_once_it_is_read() -> None:
     one, two, _, _ = ends()
     await one.write(b"hello ")
     await one.write(b"world")
@@ -73,7 +75,7 @@ async def test_content_arrives_in_order_and_the_end_is_told_once_it_is_read():
     assert await two.read() == b""
 
 
-async def test_a_writer_waits_while_the_reader_takes_nothing_and_goes_on_when_it_does():
+async def test_a_writer_waits_while_the_reader_takes_nothing_and_goes_on_when_it_does() -> None:
     one, two, _, _ = ends()
     writing = asyncio.ensure_future(one.write(b"x" * (3 * WINDOW_BYTES)))
     await asyncio.sleep(0.01)
@@ -87,7 +89,7 @@ async def test_a_writer_waits_while_the_reader_takes_nothing_and_goes_on_when_it
     assert taken == 3 * WINDOW_BYTES
 
 
-async def test_half_closed_credit_still_flows_to_the_side_that_has_ended():
+async def test_half_closed_credit_still_flows_to_the_side_that_has_ended() -> None:
     one, two, _, _ = ends()
     one.end()
     writing = asyncio.ensure_future(two.write(b"y" * (4 * WINDOW_BYTES)))
@@ -99,7 +101,7 @@ async def test_half_closed_credit_still_flows_to_the_side_that_has_ended():
     assert await one.read() == b""
 
 
-async def test_quic_is_told_of_the_end_only_when_both_sides_have_ended():
+async def test_quic_is_told_of_the_end_only_when_both_sides_have_ended() -> None:
     one, two, there, back = ends()
     one.end()
     assert there.finished == 0
@@ -110,7 +112,7 @@ async def test_quic_is_told_of_the_end_only_when_both_sides_have_ended():
     assert (there.closed, back.closed) == (1, 1)
 
 
-async def test_a_stream_cut_without_end_is_an_abort_after_what_had_come():
+async def test_a_stream_cut_without_end_is_an_abort_after_what_had_come() -> None:
     _, two, _, _ = ends()
     two.received(frames.encode(Data(b"half")), True)
     assert await two.read() == b"half"
@@ -119,7 +121,7 @@ async def test_a_stream_cut_without_end_is_an_abort_after_what_had_come():
     assert caught.value.code == AbortCode.TRUNCATED
 
 
-async def test_a_cut_in_the_middle_of_a_frame_is_an_abort_too():
+async def test_a_cut_in_the_middle_of_a_frame_is_an_abort_too() -> None:
     _, two, _, _ = ends()
     two.received(frames.encode(Data(b"whole frame"))[:8], True)
     assert await two.read() == b"whol"
@@ -127,7 +129,7 @@ async def test_a_cut_in_the_middle_of_a_frame_is_an_abort_too():
         await two.read()
 
 
-async def test_an_abort_reaches_a_waiting_reader_with_its_reason():
+async def test_an_abort_reaches_a_waiting_reader_with_its_reason() -> None:
     one, two, _, _ = ends()
     reading = asyncio.ensure_future(two.read())
     await asyncio.sleep(0)
@@ -139,7 +141,7 @@ async def test_an_abort_reaches_a_waiting_reader_with_its_reason():
         await one.read()
 
 
-async def test_an_abort_reaches_a_writer_that_waits_for_credit():
+async def test_an_abort_reaches_a_writer_that_waits_for_credit() -> None:
     one, two, _, back = ends()
     writing = asyncio.ensure_future(one.write(b"x" * (2 * WINDOW_BYTES)))
     await asyncio.sleep(0)
@@ -149,11 +151,12 @@ async def test_an_abort_reaches_a_writer_that_waits_for_credit():
     assert back.abandoned
 
 
-async def test_a_reset_and_a_lost_connection_wake_whoever_waits():
-    for tell, code in (
-        (lambda s: s.was_reset(77), 77),
-        (lambda s: s.lost("idle"), AbortCode.LINK_LOST),
-    ):
+async def test_a_reset_and_a_lost_connection_wake_whoever_waits() -> None:
+    ways: tuple[tuple[Callable[[Stream], None], int], ...] = (
+        (partial(Stream.was_reset, code=77), 77),
+        (partial(Stream.lost, reason="idle"), AbortCode.LINK_LOST),
+    )
+    for tell, code in ways:
         _, two, _, _ = ends()
         reading = asyncio.ensure_future(two.read())
         await asyncio.sleep(0)
@@ -163,7 +166,7 @@ async def test_a_reset_and_a_lost_connection_wake_whoever_waits():
         assert caught.value.code == code
 
 
-async def test_what_came_before_the_end_can_be_read_after_the_connection_is_lost():
+async def test_what_came_before_the_end_can_be_read_after_the_connection_is_lost() -> None:
     one, two, _, _ = ends()
     await one.write(b"all of it")
     one.end()
@@ -172,7 +175,7 @@ async def test_what_came_before_the_end_can_be_read_after_the_connection_is_lost
     assert await two.read() == b"", "the end had come: nothing is missing"
 
 
-async def test_a_writer_without_progress_gives_up_at_its_deadline():
+async def test_a_writer_without_progress_gives_up_at_its_deadline() -> None:
     one, two, _, _ = ends(write_progress_s=0.05)
     with pytest.raises(StreamAbortedError) as caught:
         await one.write(b"x" * (2 * WINDOW_BYTES))
@@ -180,7 +183,7 @@ async def test_a_writer_without_progress_gives_up_at_its_deadline():
     assert two.closed
 
 
-async def test_a_reader_without_progress_gives_up_at_its_deadline():
+async def test_a_reader_without_progress_gives_up_at_its_deadline() -> None:
     one, two, _, _ = ends()
     with pytest.raises(StreamAbortedError) as caught:
         await two.read(progress_s=0.05)
@@ -188,7 +191,7 @@ async def test_a_reader_without_progress_gives_up_at_its_deadline():
     assert one.closed
 
 
-async def test_content_longer_than_allowed_is_refused_and_aborted():
+async def test_content_longer_than_allowed_is_refused_and_aborted() -> None:
     one, two, _, _ = ends()
     await one.write(b"x" * 2000)
     with pytest.raises(StreamAbortedError) as caught:
@@ -197,7 +200,7 @@ async def test_content_longer_than_allowed_is_refused_and_aborted():
     assert one.closed
 
 
-async def test_more_than_was_granted_breaks_the_rules():
+async def test_more_than_was_granted_breaks_the_rules() -> None:
     _, two, _, _ = ends()
     chunk = frames.encode(Data(b"x" * frames.MAX_DATA_BYTES))
     with pytest.raises(FrameError, match="more than was granted"):
@@ -206,21 +209,21 @@ async def test_more_than_was_granted_breaks_the_rules():
     assert two.unread_bytes <= WINDOW_BYTES + frames.MAX_DATA_BYTES
 
 
-async def test_credit_for_bytes_never_sent_breaks_the_rules():
+async def test_credit_for_bytes_never_sent_breaks_the_rules() -> None:
     _, two, _, _ = ends()
     with pytest.raises(FrameError, match="more credit"):
         two.received(frames.encode(Credit(1)), False)
 
 
 @pytest.mark.parametrize("frame", [Data(b"late"), End(), Abort(1, "late")])
-async def test_anything_but_credit_after_the_end_breaks_the_rules(frame):
+async def test_anything_but_credit_after_the_end_breaks_the_rules(frame: Frame) -> None:
     _, two, _, _ = ends()
     two.received(frames.encode(End()), False)
     with pytest.raises(FrameError):
         two.received(frames.encode(frame), False)
 
 
-async def test_abort_after_the_end_of_both_does_nothing():
+async def test_abort_after_the_end_of_both_does_nothing() -> None:
     one, two, there, _ = ends()
     one.end()
     two.end()
@@ -242,7 +245,7 @@ async def test_abort_after_the_end_of_both_does_nothing():
         b"\x01\x00\x00\x01a",
     ],
 )
-def test_malformed_frames_are_refused(content):
+def test_malformed_frames_are_refused(content: bytes) -> None:
     with pytest.raises(FrameError):
         FrameReader(expects_open=False).feed(content)
 
@@ -250,7 +253,7 @@ def test_malformed_frames_are_refused(content):
 @pytest.mark.parametrize(
     "content", [b"\x02\0\0\1x", b"\x01\0\0\0", b"\x01\0\0\1\xff", b"\x01\0\0\2a/"]
 )
-def test_a_stream_opens_with_a_plain_word_first(content):
+def test_a_stream_opens_with_a_plain_word_first(content: bytes) -> None:
     with pytest.raises(FrameError):
         FrameReader(expects_open=True).feed(content)
 
@@ -265,7 +268,7 @@ ANY_FRAME = (
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(ANY_FRAME, max_size=8), st.data())
-def test_frames_come_back_however_the_bytes_are_cut(sent, data):
+def test_frames_come_back_however_the_bytes_are_cut(sent: list[Frame], data: st.DataObject) -> None:
     content = frames.encode(Open("word")) + b"".join(map(frames.encode, sent))
     reader = FrameReader(expects_open=True)
     got = []
@@ -291,7 +294,7 @@ def joined(items: list) -> list:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=10))
-def test_any_bytes_give_frames_or_a_frame_error_and_hold_little(chunks):
+def test_any_bytes_give_frames_or_a_frame_error_and_hold_little(chunks: list[bytes]) -> None:
     reader = FrameReader(expects_open=True)
     try:
         for chunk in chunks:

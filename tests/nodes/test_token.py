@@ -4,6 +4,8 @@ import io
 import os
 import random
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from nodes.runtime import identity, mesh_key
 from nodes.runtime.address import Address
 from nodes.runtime.join_sources import JoinSourceError, read_join_sources
-from nodes.runtime.mesh_key import fingerprint
+from nodes.runtime.mesh_key import MeshKey, fingerprint
 from nodes.runtime.token import InviteToken, is_genuine, secret_for
 from nodes.runtime.token_errors import (
     OwnTokenError,
@@ -29,7 +31,7 @@ WHO = identity.ephemeral()
 ADDRESSES = (Address("192.168.1.20", 40123), Address("2001:db8::7", 40123), Address("box.lan", 7))
 
 
-def make(key=KEY, **changes) -> InviteToken:
+def make(key: MeshKey = KEY, **changes: Any) -> InviteToken:
     token = InviteToken(
         mesh_id=key.mesh_id,
         epoch=key.epoch,
@@ -45,7 +47,7 @@ def make(key=KEY, **changes) -> InviteToken:
     return replace(token, secret=secret_for(key, token))
 
 
-def test_a_token_comes_back_as_it_was_and_is_genuine():
+def test_a_token_comes_back_as_it_was_and_is_genuine() -> None:
     for token in (make(), make(max_uses=None), make(clients_only=True), make(addresses=())):
         again = InviteToken.decode(token.encode())
         assert again == token
@@ -53,14 +55,14 @@ def test_a_token_comes_back_as_it_was_and_is_genuine():
         assert not is_genuine(mesh_key.new_mesh(), again)
 
 
-def test_a_token_of_a_later_epoch_carries_that_keys_fingerprint():
+def test_a_token_of_a_later_epoch_carries_that_keys_fingerprint() -> None:
     later = KEY.rotated()
     token = InviteToken.decode(make(later).encode())
     assert token.key_fingerprint == fingerprint(later.public_key) != token.mesh_id
     assert is_genuine(later, token)
 
 
-def test_a_token_with_two_addresses_is_short_enough_to_paste():
+def test_a_token_with_two_addresses_is_short_enough_to_paste() -> None:
     text = make(addresses=ADDRESSES[:2]).encode()
     assert text.startswith("mesh1-")
     assert len(text) <= 170
@@ -68,17 +70,17 @@ def test_a_token_with_two_addresses_is_short_enough_to_paste():
 
 
 @pytest.mark.parametrize("dress", ["  {}\n", '"{}"', "'{}'", "`{}`", "<{}>", "{},"])
-def test_what_surrounds_a_pasted_token_does_not_matter(dress):
+def test_what_surrounds_a_pasted_token_does_not_matter(dress: str) -> None:
     assert InviteToken.decode(dress.format(make().encode())) == make()
 
 
-def test_a_token_broken_over_lines_is_whole():
+def test_a_token_broken_over_lines_is_whole() -> None:
     text = make().encode()
     wrapped = "\n".join(text[i : i + 40] for i in range(0, len(text), 40))
     assert InviteToken.decode(wrapped) == make()
 
 
-def test_every_single_changed_letter_is_noticed():
+def test_every_single_changed_letter_is_noticed() -> None:
     text = make().encode()
     for at in range(len("mesh1-"), len(text)):
         other = "A" if text[at] != "A" else "B"
@@ -87,14 +89,14 @@ def test_every_single_changed_letter_is_noticed():
         assert isinstance(caught.value, TokenMangledError | TokenTruncatedError)
 
 
-def test_every_cut_off_end_is_told_as_cut_off():
+def test_every_cut_off_end_is_told_as_cut_off() -> None:
     text = make().encode()
     for length in range(len("mesh1-"), len(text)):
         with pytest.raises(TokenTruncatedError, match="cut off"):
             InviteToken.decode(text[:length])
 
 
-def test_two_letters_swapped_are_noticed():
+def test_two_letters_swapped_are_noticed() -> None:
     text = make().encode()
     for at in range(6, len(text) - 1):
         if text[at] != text[at + 1]:
@@ -106,25 +108,25 @@ def test_two_letters_swapped_are_noticed():
 @pytest.mark.parametrize(
     "text", ["", "hello", "sk-123", "MESH1-abc", "mesh-abc", "\0", "x" * 100_000]
 )
-def test_what_is_no_token_is_told_so(text):
+def test_what_is_no_token_is_told_so(text: str) -> None:
     with pytest.raises(TokenNotRecognisedError, match="begin with mesh1-"):
         InviteToken.decode(text)
 
 
-def test_a_token_of_a_later_software_is_told_so():
+def test_a_token_of_a_later_software_is_told_so() -> None:
     with pytest.raises(TokenVersionError, match="update mesh-llm"):
         InviteToken.decode(make().encode().replace("mesh1-", "mesh2-"))
 
 
 @pytest.mark.parametrize("tail", ["ä", "!", "=" * 3 + "A", "A" * 5000])
-def test_strange_letters_or_a_long_tail_are_mangled(tail):
+def test_strange_letters_or_a_long_tail_are_mangled(tail: str) -> None:
     with pytest.raises(TokenMangledError):
         InviteToken.decode(make().encode() + tail)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=300) | st.binary(max_size=300).map(lambda b: "mesh1-" + b.hex()))
-def test_no_text_at_all_raises_anything_but_a_token_error(text):
+def test_no_text_at_all_raises_anything_but_a_token_error(text: str) -> None:
     with pytest.raises(TokenError):
         InviteToken.decode(text)
 
@@ -142,19 +144,19 @@ def test_no_text_at_all_raises_anything_but_a_token_error(text):
     ),
     st.none() | st.integers(1, 200),
 )
-def test_any_addresses_and_uses_come_back(addresses, uses):
+def test_any_addresses_and_uses_come_back(addresses: list[Address], uses: int | None) -> None:
     token = make(addresses=tuple(addresses), max_uses=uses)
     assert InviteToken.decode(token.encode()) == token
 
 
-def test_more_addresses_than_fit_are_refused():
+def test_more_addresses_than_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 16"):
         make(addresses=ADDRESSES * 6).encode()
     with pytest.raises(ValueError, match="too long"):
         make(addresses=(Address("x" * 250, 1),) * 16).encode()
 
 
-def test_ones_own_and_an_expired_token_are_told_apart():
+def test_ones_own_and_an_expired_token_are_told_apart() -> None:
     token = make()
     with pytest.raises(OwnTokenError, match="this very node"):
         token.check(WHO.node_id, 0)
@@ -163,7 +165,7 @@ def test_ones_own_and_an_expired_token_are_told_apart():
     token.check(identity.ephemeral().node_id, 1_999_999_999)
 
 
-def test_neither_repr_nor_errors_show_the_secret():
+def test_neither_repr_nor_errors_show_the_secret() -> None:
     token = make()
     assert token.secret.hex() not in repr(token)
     assert "secret" not in repr(token)
@@ -173,7 +175,7 @@ def test_neither_repr_nor_errors_show_the_secret():
     assert text[6:30] not in str(caught.value)
 
 
-def test_tokens_are_read_from_all_sources_in_order_and_once(tmp_path):
+def test_tokens_are_read_from_all_sources_in_order_and_once(tmp_path: Path) -> None:
     tokens = [make(token_id=f"{n:012x}") for n in range(4)]
     texts = [token.encode() for token in tokens]
     file = tmp_path / "tokens"
@@ -188,25 +190,25 @@ def test_tokens_are_read_from_all_sources_in_order_and_once(tmp_path):
     ]
 
 
-def test_a_token_wrapped_by_a_mail_program_is_one_token(tmp_path):
+def test_a_token_wrapped_by_a_mail_program_is_one_token(tmp_path: Path) -> None:
     text = make().encode()
     file = tmp_path / "t"
     file.write_text(text[:76] + "\n" + text[76:] + "\n")
     assert read_join_sources(files=[file])[0].token == make()
 
 
-def test_no_source_is_no_token():
+def test_no_source_is_no_token() -> None:
     assert read_join_sources() == ()
     assert read_join_sources(environment="  ") == ()
 
 
-def test_each_faulty_source_is_named_without_its_content(tmp_path):
+def test_each_faulty_source_is_named_without_its_content(tmp_path: Path) -> None:
     bad = make().encode()[:-5]
     empty = tmp_path / "empty"
     empty.write_text("\n")
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\0")
-    cases = [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"arguments": [bad]}, "--join: the invite token is cut off"),
         ({"environment": "x"}, "MESH_LLM_JOIN: this is not an invite token"),
         ({"arguments": ["-"]}, "standard input, and there is none"),
@@ -222,7 +224,7 @@ def test_each_faulty_source_is_named_without_its_content(tmp_path):
         assert bad[6:30] not in str(caught.value)
 
 
-def test_random_bytes_in_a_tokens_place_never_pass():
+def test_random_bytes_in_a_tokens_place_never_pass() -> None:
     dice = random.Random(5)
     good = make().encode()
     for _ in range(2000):

@@ -3,19 +3,25 @@
 import asyncio
 import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from nodes.runtime.address import Address
 from nodes.runtime.counters import Counted
 from nodes.runtime.dial_errors import REFUSED_PORT, TIMED_OUT, DialError
-from nodes.runtime.streams import StreamAbortedError
+from nodes.runtime.link import Link
+from nodes.runtime.streams import AbortCode, StreamAbortedError
 from nodes.runtime.transport_events import LinkEnd
 from tests.fakes.udp_relay import UdpRelay
 from tests.nodes.link_lab import QUICK, lab, until
 
 
-async def echo(node_link, content: bytes) -> bytes:
+def under(items: dict[int, object], limit: int) -> bool:
+    return len(items) < limit
+
+
+async def echo(node_link: Link, content: bytes) -> bytes:
     stream = await node_link.open_stream("echo")
 
     async def send() -> None:
@@ -28,7 +34,7 @@ async def echo(node_link, content: bytes) -> bytes:
     return answer
 
 
-async def test_both_ends_learn_of_the_link_and_of_each_others_id():
+async def test_both_ends_learn_of_the_link_and_of_each_others_id() -> None:
     async with lab() as made:
         one, two = await made.pair()
         assert [up[0] for up in one.seen.ups] == [two.id]
@@ -38,7 +44,7 @@ async def test_both_ends_learn_of_the_link_and_of_each_others_id():
         assert two.link_to(one).listen_address() == one.address
 
 
-async def test_a_datagram_arrives_unchanged_in_both_directions():
+async def test_a_datagram_arrives_unchanged_in_both_directions() -> None:
     async with lab() as made:
         one, two = await made.pair()
         content = os.urandom(1150)
@@ -49,7 +55,7 @@ async def test_a_datagram_arrives_unchanged_in_both_directions():
         assert one.seen.datagrams == [b"back"]
 
 
-async def test_a_stream_larger_than_its_window_comes_back_whole():
+async def test_a_stream_larger_than_its_window_comes_back_whole() -> None:
     async with lab() as made:
         one, two = await made.pair()
         content = os.urandom(1 << 20)
@@ -58,7 +64,7 @@ async def test_a_stream_larger_than_its_window_comes_back_whole():
         await until(lambda: not two.link_to(one).active_streams)
 
 
-async def test_finished_streams_are_forgotten_by_us_and_by_aioquic():
+async def test_finished_streams_are_forgotten_by_us_and_by_aioquic() -> None:
     async with lab() as made:
         one, two = await made.pair()
         link = one.link_to(two)
@@ -66,13 +72,14 @@ async def test_finished_streams_are_forgotten_by_us_and_by_aioquic():
             assert await echo(link, b"x") == b"x"
         await until(lambda: not link.active_streams)
         for node, other in ((one, two), (two, one)):
-            connection = node.link_to(other).primary.connection
-            await until(lambda connection=connection: len(connection._quic._streams) < 70)
+            connection = node.connection_to(other)
+            quic_streams = connection._quic._streams
+            await until(partial(under, quic_streams, 70))
             assert len(connection._closed_ids) <= 128
             assert not connection._stream_readers
 
 
-async def test_more_streams_than_one_connection_takes_go_over_a_further_one():
+async def test_more_streams_than_one_connection_takes_go_over_a_further_one() -> None:
     async with lab() as made:
         one, two = await made.pair()
         link = one.link_to(two)
@@ -84,11 +91,11 @@ async def test_more_streams_than_one_connection_takes_go_over_a_further_one():
         await streams[99].write(b"hello")
         assert await two.seen.held[99].read() == b"hello"
         for stream in streams:
-            stream.abort(1)
+            stream.abort(AbortCode.CANCELLED)
         await until(lambda: not two.link_to(one).active_streams)
 
 
-async def test_too_many_streams_are_refused_with_a_reason():
+async def test_too_many_streams_are_refused_with_a_reason() -> None:
     async with lab() as made:
         one, two = await made.pair()
         link = one.link_to(two)
@@ -97,7 +104,7 @@ async def test_too_many_streams_are_refused_with_a_reason():
                 await link.open_stream("hold")
 
 
-async def test_a_link_that_is_closed_is_down_at_both_ends():
+async def test_a_link_that_is_closed_is_down_at_both_ends() -> None:
     async with lab() as made:
         one, two = await made.pair()
         stream = await one.link_to(two).open_stream("hold")
@@ -114,7 +121,7 @@ async def test_a_link_that_is_closed_is_down_at_both_ends():
         assert not two.transport.links
 
 
-async def test_a_closed_port_is_told_from_silence():
+async def test_a_closed_port_is_told_from_silence() -> None:
     async with lab() as made:
         one, two = await made.pair()
         await two.transport.close()
@@ -134,7 +141,7 @@ async def test_a_closed_port_is_told_from_silence():
         relay.close()
 
 
-async def test_the_address_that_answers_wins_over_silent_and_refused_ones():
+async def test_the_address_that_answers_wins_over_silent_and_refused_ones() -> None:
     async with lab() as made:
         one, two = await made.node(), await made.node()
         relay = await UdpRelay.start(("127.0.0.1", 9))
@@ -147,7 +154,7 @@ async def test_the_address_that_answers_wins_over_silent_and_refused_ones():
         relay.close()
 
 
-async def test_a_name_that_is_not_known_is_said():
+async def test_a_name_that_is_not_known_is_said() -> None:
     async with lab() as made:
         one = await made.node()
         nowhere = Address("no-such-host.invalid", 7)
@@ -156,7 +163,7 @@ async def test_a_name_that_is_not_known_is_said():
         assert caught.value.codes == {nowhere: "name_not_found"}
 
 
-async def test_two_dials_to_one_peer_are_one_dial():
+async def test_two_dials_to_one_peer_are_one_dial() -> None:
     async with lab() as made:
         one, two = await made.node(), await made.node()
         links = await asyncio.gather(*(one.transport.dial([two.address], two.id) for _ in range(5)))
@@ -165,7 +172,7 @@ async def test_two_dials_to_one_peer_are_one_dial():
         assert len(two.transport.links) == 1
 
 
-async def test_streams_and_datagrams_survive_loss_and_delay():
+async def test_streams_and_datagrams_survive_loss_and_delay() -> None:
     async with lab() as made:
         one, two = await made.node(), await made.node()
         relay = await UdpRelay.start((two.address.host, two.address.port), seed=7)
@@ -177,7 +184,7 @@ async def test_streams_and_datagrams_survive_loss_and_delay():
         relay.close()
 
 
-async def test_silence_ends_a_link_after_the_idle_timeout():
+async def test_silence_ends_a_link_after_the_idle_timeout() -> None:
     settings = replace(QUICK, idle_timeout_s=0.6, keepalive_s=0.15)
     async with lab() as made:
         one, two = await made.node(settings=settings), await made.node(settings=settings)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from nodes.runtime.dial_errors import DialError
 from nodes.runtime.port_probe import PortAnswer, probe_port
 from nodes.runtime.transport_events import LinkEnd
 from tests.fakes.udp_relay import UdpRelay
-from tests.nodes.link_lab import Lab, LabNode, lab, until
+from tests.nodes.link_lab import QUICK, Lab, LabNode, lab, until
 
 
 async def crossed(made: Lab) -> tuple[LabNode, LabNode]:
@@ -25,7 +26,7 @@ async def crossed(made: Lab) -> tuple[LabNode, LabNode]:
     return one, two
 
 
-async def test_of_two_crossed_dials_both_ends_keep_the_one_of_the_lower_id():
+async def test_of_two_crossed_dials_both_ends_keep_the_one_of_the_lower_id() -> None:
     async with lab() as made:
         one, two = await crossed(made)
         await until(lambda: one.link_to(two).dialled and not two.link_to(one).dialled)
@@ -33,9 +34,11 @@ async def test_of_two_crossed_dials_both_ends_keep_the_one_of_the_lower_id():
         assert len(one.transport.links) == len(two.transport.links) == 1
 
 
-async def test_the_loser_of_crossed_dials_keeps_its_streams_until_they_end_and_then_goes():
+async def test_the_loser_of_crossed_dials_keeps_its_streams_until_they_end_and_then_goes() -> None:
     async with lab() as made:
-        one, two = sorted([await made.node(), await made.node()], key=lambda node: node.id)
+        settings = replace(QUICK, drain_min_s=0.1)
+        nodes = [await made.node(settings=settings) for _ in range(2)]
+        one, two = sorted(nodes, key=lambda node: node.id)
         # The higher id dials first and has a stream; then the lower one dials, and wins.
         first = await two.transport.dial([one.address], one.id)
         stream = await first.open_stream("echo")
@@ -44,7 +47,7 @@ async def test_the_loser_of_crossed_dials_keeps_its_streams_until_they_end_and_t
         await one.transport.dial([two.address], two.id, fresh=True)
         await until(lambda: one.link_to(two).dialled and not two.link_to(one).dialled)
         assert len(two.link_to(one).strands) == 2
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.2)
         await stream.write(b"after")
         assert await stream.read() == b"after"
         stream.end()
@@ -57,13 +60,14 @@ async def test_the_loser_of_crossed_dials_keeps_its_streams_until_they_end_and_t
         assert not two.seen.downs
 
 
-async def test_a_stale_connections_end_does_not_remove_its_replacement():
+async def test_a_stale_connections_end_does_not_remove_its_replacement() -> None:
     async with lab() as made:
         one, two = await made.pair()
         old = two.link_to(one).primary
         await one.transport.dial([two.address], two.id, fresh=True)
         await until(lambda: two.link_to(one).primary is not old)
         new_number = two.link_to(one).number
+        assert old is not None
         old.connection.end(0, "stale")
         await asyncio.sleep(0.1)
         for node, other in ((one, two), (two, one)):
@@ -74,12 +78,12 @@ async def test_a_stale_connections_end_does_not_remove_its_replacement():
         await until(lambda: one.seen.datagrams)
 
 
-async def test_when_the_connection_in_use_ends_another_one_takes_its_place():
+async def test_when_the_connection_in_use_ends_another_one_takes_its_place() -> None:
     async with lab() as made:
         one, two = await made.pair()
         await one.transport.dial([two.address], two.id, fresh=True)
         await until(lambda: len(two.seen.ups) == 2)
-        one.link_to(two).primary.connection.end(0, "gone")
+        one.connection_to(two).end(0, "gone")
         await until(lambda: len(two.seen.ups) == 3)
         assert one.link_to(two).is_up
         assert not one.seen.downs
@@ -88,7 +92,7 @@ async def test_when_the_connection_in_use_ends_another_one_takes_its_place():
         await until(lambda: two.seen.datagrams)
 
 
-async def test_a_restarted_peer_with_the_same_key_replaces_its_dead_connection():
+async def test_a_restarted_peer_with_the_same_key_replaces_its_dead_connection() -> None:
     async with lab() as made:
         who = identity.ephemeral()
         two, before = await made.node(), await made.node(who=who)
@@ -106,7 +110,7 @@ async def test_a_restarted_peer_with_the_same_key_replaces_its_dead_connection()
         relay.close()
 
 
-async def test_two_running_processes_with_one_key_are_noticed():
+async def test_two_running_processes_with_one_key_are_noticed() -> None:
     async with lab() as made:
         who = identity.ephemeral()
         two, first, second = await made.node(), await made.node(who=who), await made.node(who=who)
@@ -117,7 +121,7 @@ async def test_two_running_processes_with_one_key_are_noticed():
         assert two.transport.counters[Counted.TWINS_SEEN] == 1
 
 
-async def test_a_copy_of_this_nodes_own_key_that_dials_it_is_noticed():
+async def test_a_copy_of_this_nodes_own_key_that_dials_it_is_noticed() -> None:
     async with lab() as made:
         who = identity.ephemeral()
         one, copy = await made.node(who=who), await made.node(who=who)
@@ -127,7 +131,7 @@ async def test_a_copy_of_this_nodes_own_key_that_dials_it_is_noticed():
         assert one.seen.twins[0][0] == who.node_id
 
 
-async def test_a_peer_that_moved_is_reached_by_dialling_its_new_address():
+async def test_a_peer_that_moved_is_reached_by_dialling_its_new_address() -> None:
     async with lab() as made:
         one, two = await made.node(), await made.node()
         relay = await UdpRelay.start((two.address.host, two.address.port))
@@ -141,11 +145,11 @@ async def test_a_peer_that_moved_is_reached_by_dialling_its_new_address():
         relay.close()
 
 
-async def test_a_port_that_closed_is_noticed_by_the_next_packet_of_a_dialled_link():
+async def test_a_port_that_closed_is_noticed_by_the_next_packet_of_a_dialled_link() -> None:
     async with lab() as made:
         one, two = await made.pair()
         # As after kill -9: the socket goes and nobody says goodbye.
-        two.transport._listener._transport.abort()
+        two.listener._transport.abort()
         await asyncio.sleep(0.02)
         one.link_to(two).send_datagram(b"anyone?")
         await until(lambda: one.seen.refused)
@@ -153,7 +157,7 @@ async def test_a_port_that_closed_is_noticed_by_the_next_packet_of_a_dialled_lin
         assert one.link_to(two).is_up, "evidence for the core, which decides"
 
 
-async def test_a_port_probe_tells_open_closed_and_silent_apart():
+async def test_a_port_probe_tells_open_closed_and_silent_apart() -> None:
     async with lab() as made:
         one, two = await made.node(), await made.node()
         relay = await UdpRelay.start(("127.0.0.1", 9))
@@ -167,7 +171,7 @@ async def test_a_port_probe_tells_open_closed_and_silent_apart():
         relay.close()
 
 
-async def test_many_dials_at_once_from_both_sides_end_in_one_link_each():
+async def test_many_dials_at_once_from_both_sides_end_in_one_link_each() -> None:
     async with lab() as made:
         nodes = [await made.node() for _ in range(4)]
         await asyncio.gather(
@@ -187,7 +191,7 @@ async def test_many_dials_at_once_from_both_sides_end_in_one_link_each():
         assert not any(node.seen.downs for node in nodes)
 
 
-async def test_closing_the_transport_tells_the_peer_at_once():
+async def test_closing_the_transport_tells_the_peer_at_once() -> None:
     async with lab() as made:
         one, two = await made.pair()
         await one.transport.close()

@@ -1,11 +1,14 @@
 """Who is admitted: credentials, revocations, rotations; how they are told on, and kept."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from nodes.mesh.ids import NodeId
 from nodes.runtime import identity, mesh_key, trust_file, trust_notices
 from nodes.runtime.address_limits import AddressLimits
 from nodes.runtime.credentials import (
@@ -17,6 +20,7 @@ from nodes.runtime.credentials import (
     issue,
     peer_of,
 )
+from nodes.runtime.mesh_key import MeshKey
 from nodes.runtime.token_ledger import TokenLedger
 from nodes.runtime.trust import EPOCH_GRACE_S, MAX_REVOCATIONS, Trust
 from nodes.runtime.trust_file import TrustFileError
@@ -31,7 +35,7 @@ class Clock:
         return self.now_s
 
 
-def member(key, clock=time.time) -> Trust:
+def member(key: MeshKey, clock: Callable[[], float] = time.time) -> Trust:
     return Trust(identity.ephemeral(), key, None, clock)
 
 
@@ -44,7 +48,7 @@ def refused(trust: Trust, other: Trust) -> str:
     return ""
 
 
-def test_a_credential_comes_back_from_bytes_and_from_a_certificate():
+def test_a_credential_comes_back_from_bytes_and_from_a_certificate() -> None:
     key, who = mesh_key.new_mesh(), identity.ephemeral()
     credential = issue(key, who.node_id, Role.CLIENT, 1_700_000_000)
     assert Credential.decode(credential.encode()) == credential
@@ -53,7 +57,7 @@ def test_a_credential_comes_back_from_bytes_and_from_a_certificate():
     assert peer_of(certificate_for(who, None)) == (who.node_id, None)
 
 
-def test_every_changed_byte_of_a_credential_is_noticed():
+def test_every_changed_byte_of_a_credential_is_noticed() -> None:
     content = issue(mesh_key.new_mesh(), identity.ephemeral().node_id, Role.MEMBER, 0).encode()
     for at in range(len(content)):
         changed = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
@@ -64,13 +68,13 @@ def test_every_changed_byte_of_a_credential_is_noticed():
             Credential.decode(content[:length])
 
 
-def test_a_client_cannot_make_itself_a_member():
+def test_a_client_cannot_make_itself_a_member() -> None:
     credential = issue(mesh_key.new_mesh(), identity.ephemeral().node_id, Role.CLIENT, 0)
     with pytest.raises(CredentialError, match="forged"):
         Credential.decode(replace(credential, role=Role.MEMBER).encode())
 
 
-def test_members_admit_each_other_and_renew_long_before_the_end():
+def test_members_admit_each_other_and_renew_long_before_the_end() -> None:
     key, clock = mesh_key.new_mesh(), Clock()
     one, two = member(key, clock), member(key, clock)
     first, shown = two.credential(), two.certificate()
@@ -84,7 +88,7 @@ def test_members_admit_each_other_and_renew_long_before_the_end():
     assert refused(one, two) == ""
 
 
-def test_after_a_rotation_both_epochs_are_admitted_for_a_day_and_then_only_the_new():
+def test_after_a_rotation_both_epochs_are_admitted_for_a_day_and_then_only_the_new() -> None:
     key, clock = mesh_key.new_mesh(), Clock()
     one, away = member(key, clock), member(key, clock)
     record = one.rotate()
@@ -98,7 +102,7 @@ def test_after_a_rotation_both_epochs_are_admitted_for_a_day_and_then_only_the_n
     assert refused(one, away) == ""
 
 
-def test_a_rotation_or_key_that_the_mesh_did_not_sign_is_left_out():
+def test_a_rotation_or_key_that_the_mesh_did_not_sign_is_left_out() -> None:
     key = mesh_key.new_mesh()
     one, stranger = member(key), mesh_key.new_mesh()
     forged = signed_rotation(replace(stranger, mesh_id=key.mesh_id), key.rotated(), time.time())
@@ -107,7 +111,7 @@ def test_a_rotation_or_key_that_the_mesh_did_not_sign_is_left_out():
     assert one.epoch == 1
 
 
-def test_a_revoked_node_is_out_whatever_it_shows_and_strangers_cannot_revoke():
+def test_a_revoked_node_is_out_whatever_it_shows_and_strangers_cannot_revoke() -> None:
     key = mesh_key.new_mesh()
     one, two = member(key), member(key)
     stranger = mesh_key.new_mesh()
@@ -122,15 +126,15 @@ def test_a_revoked_node_is_out_whatever_it_shows_and_strangers_cannot_revoke():
     assert changes == [1]
 
 
-def test_revocations_are_bounded():
+def test_revocations_are_bounded() -> None:
     key = mesh_key.new_mesh()
     one = member(key)
-    records = [signed_revocation(key, f"{n:064x}", 1) for n in range(MAX_REVOCATIONS + 5)]
+    records = [signed_revocation(key, NodeId(f"{n:064x}"), 1) for n in range(MAX_REVOCATIONS + 5)]
     one.add_records(records, [])
     assert len(one.records()[0]) == MAX_REVOCATIONS
 
 
-def test_what_was_revoked_and_rotated_is_known_after_a_restart(tmp_path):
+def test_what_was_revoked_and_rotated_is_known_after_a_restart(tmp_path: Path) -> None:
     key, clock = mesh_key.new_mesh(), Clock()
     one, two, three = (member(key, clock) for _ in range(3))
     one.revoke(two.node_id)
@@ -146,7 +150,7 @@ def test_what_was_revoked_and_rotated_is_known_after_a_restart(tmp_path):
     assert other_mesh.records() == ((), ())
 
 
-def test_a_broken_trust_file_stops_the_start(tmp_path):
+def test_a_broken_trust_file_stops_the_start(tmp_path: Path) -> None:
     path = tmp_path / "trust"
     path.write_bytes(b"{}")
     path.chmod(0o600)
@@ -154,16 +158,16 @@ def test_a_broken_trust_file_stops_the_start(tmp_path):
         trust_file.load(tmp_path, member(mesh_key.new_mesh()))
 
 
-def test_joining_another_mesh_leaves_the_old_one():
+def test_joining_another_mesh_leaves_the_old_one() -> None:
     one, key = member(mesh_key.new_mesh()), mesh_key.new_mesh()
-    one.revoke("0" * 64)
+    one.revoke(NodeId("0" * 64))
     one.enter(key, issue(key, one.node_id, Role.MEMBER, time.time()))
     assert one.mesh_id == key.mesh_id
     assert one.records() == ((), ())
     assert refused(member(key), one) == ""
 
 
-def test_the_core_believes_members_of_this_mesh_only():
+def test_the_core_believes_members_of_this_mesh_only() -> None:
     key = mesh_key.new_mesh()
     one, two = member(key), member(key)
     key_bytes, credential = two.identity.public_key, two.credential().encode()
@@ -181,7 +185,7 @@ def test_the_core_believes_members_of_this_mesh_only():
         assert not trust_notices.accept_member(one, node_id, public_key, shown)
 
 
-def test_notices_of_revocation_rotation_and_tokens_spread_what_they_say():
+def test_notices_of_revocation_rotation_and_tokens_spread_what_they_say() -> None:
     key = mesh_key.new_mesh()
     one, two = member(key), member(key)
     ledger, other = TokenLedger(None), TokenLedger(None)
@@ -189,23 +193,23 @@ def test_notices_of_revocation_rotation_and_tokens_spread_what_they_say():
     ledger.redeem(key, token, two.node_id, client=False)
     used = trust_notices.token_notice(key, ledger.records()[0], two.node_id, time.time())
     gone = trust_notices.token_notice(key, ledger.records()[0], None, time.time())
-    revoked = trust_notices.revocation_notice(one.revoke("f" * 64))
+    revoked = trust_notices.revocation_notice(one.revoke(NodeId("f" * 64)))
     rotated = trust_notices.rotation_notice(one.rotate())
     for topic, version, body in (used, gone, revoked, rotated):
         assert len(topic) <= 160
         assert len(body) <= 512
         assert trust_notices.accept_notice(two, topic, version, body), topic
         assert trust_notices.apply_notice(two, other, topic, body)
-    assert two.is_revoked("f" * 64)
+    assert two.is_revoked(NodeId("f" * 64))
     assert two.epoch == 2
     assert other.records()[0].revoked
     assert other.records()[0].uses_left == 0
 
 
-def test_notices_that_are_forged_moved_or_broken_are_not_accepted():
+def test_notices_that_are_forged_moved_or_broken_are_not_accepted() -> None:
     key = mesh_key.new_mesh()
     one, two = member(key), member(mesh_key.new_mesh())
-    topic, version, body = trust_notices.revocation_notice(one.revoke("f" * 64))
+    topic, version, body = trust_notices.revocation_notice(one.revoke(NodeId("f" * 64)))
     assert not trust_notices.accept_notice(two, topic, version, body)
     assert not trust_notices.accept_notice(one, "revoke/" + "e" * 64, version, body)
     assert not trust_notices.accept_notice(one, topic, version + 1, body)
@@ -215,7 +219,7 @@ def test_notices_that_are_forged_moved_or_broken_are_not_accepted():
         assert not trust_notices.accept_notice(one, other, version, msgspec.msgpack.encode({}))
 
 
-def test_each_address_has_its_own_bounded_bucket():
+def test_each_address_has_its_own_bounded_bucket() -> None:
     limits = AddressLimits(per_s=1.0, burst=2, addresses_max=3)
     assert [limits.allow("10.0.0.1", 0.0) for _ in range(3)] == [True, True, False]
     assert limits.allow("10.0.0.2", 0.0)

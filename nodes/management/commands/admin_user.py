@@ -1,9 +1,11 @@
 """`mesh-llm admin-user`: make the first account that may log in to the admin and the console."""
 
 import getpass
+import os
 import sys
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -26,10 +28,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make the account, or say in one sentence why not."""
+        os.umask(
+            0o077
+        )  # Whoever makes the home and its database first makes them the owner's alone.
         username = options["username"] or self._ask_name()
         password = self._password(options["password_stdin"])
         users = get_user_model()
         try:
+            settings.MESH_LLM_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
             call_command("migrate", interactive=False, verbosity=0)
             if users.objects.filter(username=username).exists():
                 raise CommandError(
@@ -42,8 +48,11 @@ class Command(BaseCommand):
             user.save()
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
-        except DatabaseError as error:
-            raise CommandError(f"The database cannot be used: {error}") from None
+        except (DatabaseError, OSError) as error:
+            raise CommandError(
+                f"The database cannot be used: {error}. Check the rights and the space of "
+                f"{settings.MESH_LLM_HOME}, or what DATABASE_URL says."
+            ) from None
         self.stdout.write(f"Made the account {username}. Log in on the console at /login.")
 
     def _ask_name(self) -> str:

@@ -1,21 +1,10 @@
 """`mesh-llm restart MODEL`."""
 
-from argparse import ArgumentParser
-from typing import Any
-
-from nodes.management.node_command import NodeCommand
+from nodes.management.node_command import ModelCommand
 
 
-class Command(NodeCommand):
+class Command(ModelCommand):
     """Start a model's engine afresh."""
 
+    word = "restart"
     help = "Start a model's engine afresh."
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the model."""
-        super().add_arguments(parser)
-        parser.add_argument("model")
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        """Ask the node and print the outcome."""
-        self.act("restart", {"model": options["model"]}, options["port"])

@@ -61,6 +61,8 @@ async def _serve(options: Options, rpc: bool) -> None:
         port,
         backlog=1024,
     )
+    if rpc:
+        print("Starting RPC server v8.0.0", file=sys.stderr, flush=True)
     print(f"fake engine: listening on {options.host}:{port}", file=sys.stderr, flush=True)
     if options.load_s:
         loop.call_later(options.load_s, server.loaded)

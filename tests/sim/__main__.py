@@ -1,0 +1,47 @@
+"""`python -m tests.sim --seed N` replays one seed with every node's story; `--swarm N` runs N seeds; `--table`
+measures the simulated rows of issue "The mesh itself"."""
+
+import argparse
+import sys
+import time
+
+from tests.sim.measure import print_table
+from tests.sim.swarm import Swarm
+
+
+def replay(seed: int) -> int:
+    swarm = Swarm(seed)
+    findings = swarm.run()
+    print(swarm.report())
+    return 1 if findings else 0
+
+
+def swarm(first: int, count: int) -> int:
+    failed = 0
+    started = time.perf_counter()
+    for seed in range(first, first + count):
+        findings = Swarm(seed).run()
+        if findings:
+            failed += 1
+            print(f"seed {seed}: {findings[0]} (+{len(findings) - 1}); replay: make sim SEED={seed}")
+    print(f"{count} seeds, {failed} with findings, {time.perf_counter() - started:.1f} s")
+    return 1 if failed else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay this seed and print every node's story")
+    parser.add_argument("--swarm", type=int, default=30, help="how many seeds to run")
+    parser.add_argument("--first", type=int, default=1, help="the first of them")
+    parser.add_argument("--table", action="store_true", help="measure the simulated figures")
+    parser.add_argument("--full", action="store_true", help="with --table: the full counts (minutes)")
+    args = parser.parse_args()
+    if args.table:
+        return print_table(full=args.full)
+    if args.seed is not None:
+        return replay(args.seed)
+    return swarm(args.first, args.swarm)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

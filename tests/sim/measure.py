@@ -1,0 +1,173 @@
+"""The simulated rows of the issue's table, measured. `quick` counts for a look, `full` ones for the record."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+from tests.sim.cluster import Cluster
+from tests.sim.network import Faults
+
+Row = tuple[str, str, str, bool]
+"""(figure, wanted, measured, kept)."""
+
+
+def thousand(full: bool) -> Row:
+    walls, false_deaths = [], 0
+    for seed in range(1, (20 if full else 1) + 1):
+        cluster = Cluster(1000, seed, Faults(loss=0.01))
+        started = time.process_time()
+        cluster.run(60)
+        walls.append(time.process_time() - started)
+        false_deaths += cluster.checkers.false_deaths
+    measured = f"{max(walls):.1f} s of CPU at most, {false_deaths} false deaths, {len(walls)} seeds"
+    wanted = "<= 30 s of wall time, 0 false deaths over 20 seeds"
+    return "1,000 nodes, 60 s, 1 % loss", wanted, measured, max(walls) <= 30 and not false_deaths
+
+
+def detection(full: bool) -> Row:
+    cluster = Cluster(1000, 77, Faults(loss=0.01))
+    cluster.run(5)
+    times: list[float] = []
+    for victim in cluster.nodes[10 : 10 + (5 if full else 1)]:
+        at = cluster.network.now
+        cluster.network.kill(victim, silent=True)
+        cluster.run(20)
+        times.extend(t - at for t, _, dead in cluster.checkers.deaths if dead == victim.node_id)
+    p50, p99 = percentile(times, 50), percentile(times, 99)
+    measured = f"p50 {p50:.1f} s, p99 {p99:.1f} s ({len(times)} observations)"
+    return "detection at 1,000 nodes", "p50 <= 9 s, p99 <= 15 s", measured, p50 <= 9 and p99 <= 15
+
+
+def lossy(full: bool) -> Row:
+    seconds = 3600 if full else 300
+    cluster = Cluster(5, 5, Faults(loss=0.2))
+    cluster.run(seconds)
+    count = cluster.checkers.false_deaths
+    return "5 nodes, 20 % loss", "1 h: 0 false deaths", f"{seconds} s: {count} false deaths", not count
+
+
+def stalled(full: bool) -> Row:
+    rounds = 360 if full else 30
+    cluster = Cluster(5, 6)
+    for _ in range(rounds):
+        cluster.run(8)
+        cluster.network.pause(cluster.nodes[2], 2.0)
+        cluster.run(2)
+    count = cluster.checkers.false_deaths
+    measured = f"{rounds * 10} s: {count} false deaths"
+    return "5 nodes, one stalled 2 s every 10 s", "1 h: 0 false deaths", measured, not count
+
+
+def partition(full: bool) -> Row:
+    worst = 0.0
+    for seed in range(1, (5 if full else 1) + 1):
+        cluster = Cluster(100, seed)
+        cluster.run(5)
+        cluster.partition(cluster.nodes[:50], cluster.nodes[50:])
+        cluster.run(300 if full else 60)
+        cluster.heal()
+        took = cluster.network.run_until(cluster.converged, 60, 0.25)
+        worst = max(worst, 999.0 if took is None else took)
+    return "100 nodes 50/50 for 5 min", "converge <= 10 s", f"{worst:.2f} s at most", worst <= 10
+
+
+def kills(silent: bool, size: int = 3) -> Callable[[bool], Row]:
+    def row(full: bool) -> Row:
+        late: list[float] = []
+        dead: list[float] = []
+        for seed in range(1, (30 if full else 10) + 1):
+            cluster = Cluster(size, seed)
+            cluster.run(5 + seed * 0.37)
+            victim = cluster.nodes[seed % size]
+            at = cluster.network.now
+            cluster.network.kill(victim, silent)
+            ranked: dict[str, float] = {}
+            while cluster.network.now < at + 8:
+                cluster.run(0.02)
+                for node in cluster.nodes:
+                    view = node.views.get(victim.node_id)
+                    if view is None or view.rank_last:
+                        ranked.setdefault(node.name, cluster.network.now - at)
+            late.extend(ranked.values())
+            dead.extend(t - at for t, _, who in cluster.checkers.deaths if who == victim.node_id)
+        low, high = (4.0, 6.0) if silent else (1.0, 2.0)
+        d50, d99 = percentile(dead, 50), percentile(dead, 99)
+        l50, l99 = percentile(late, 50), percentile(late, 99)
+        kept = d50 <= low and d99 <= high and l50 <= 0.8 and l99 <= 1.5
+        name = f"{size} nodes, kill -9, {'silent' if silent else 'port refused'}"
+        wanted = f"dead p50 <= {low:.0f} s, p99 <= {high:.0f} s; ranked last p50 <= 0.8 s, p99 <= 1.5 s"
+        return name, wanted, f"dead {d50:.2f} / {d99:.2f} s; ranked last {l50:.2f} / {l99:.2f} s", kept
+
+    return row
+
+
+def leave(full: bool) -> Row:
+    worst = 0.0
+    for size in (3, 10, 100):
+        for seed in range(1, (10 if full else 2) + 1):
+            cluster = Cluster(size, seed, Faults(loss=0.01))
+            cluster.run(5)
+            node = cluster.nodes[1]
+            cluster.leave(node)
+            took = cluster.network.run_until(
+                lambda c=cluster, n=node: c.knows_dead(n.node_id) >= len([x for x in c.nodes if x is not n]),
+                5, 0.01,
+            )  # fmt: skip
+            worst = max(worst, 999.0 if took is None else took)
+    return "clean leave, 3 to 100 nodes, 1 % loss", "<= 500 ms", f"{worst * 1000:.0f} ms at most", worst <= 0.5
+
+
+def restart(full: bool) -> Row:
+    worst = 0.0
+    for size in (3, 10, 100):
+        for seed in range(1, (10 if full else 2) + 1):
+            cluster = Cluster(size, seed)
+            cluster.run(5)
+            name = cluster.nodes[1].name
+            cluster.network.kill(cluster.nodes[1])
+            cluster.run(4 if seed % 2 else 0.2)
+            cluster.restart(name)
+            took = cluster.network.run_until(cluster.converged, 20, 0.05)
+            worst = max(worst, 999.0 if took is None else took)
+    return "restart with the same key, 3 to 100 nodes", "<= 2 s", f"{worst:.2f} s at most", worst <= 2
+
+
+def cost(size: int, wanted_bytes: float) -> Callable[[bool], Row]:
+    def row(_full: bool) -> Row:
+        cluster = Cluster(size, 9)
+        cluster.run(20)
+        before, started = cluster.network.bytes, time.process_time()
+        cluster.run(60)
+        spent = time.process_time() - started
+        rate = (cluster.network.bytes - before) / 60 / size
+        datagrams = cluster.network.datagrams / 80 / size
+        measured = (
+            f"{rate:.0f} B/s of payload and {datagrams:.1f} datagrams/s sent a node, "
+            f"{spent / 60 / size * 100:.3f} % of a core (simulator included)"
+        )
+        wanted = f"<= {wanted_bytes:.0f} B/s" if wanted_bytes else "printed"
+        return f"gossip cost, {size} idle nodes", wanted, measured, not wanted_bytes or rate <= wanted_bytes
+
+    return row
+
+
+def percentile(values: list[float], percent: int) -> float:
+    if len(values) < 2:
+        return values[0] if values else 999.0
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+ROWS: tuple[Callable[[bool], Row], ...] = (
+    kills(silent=False), kills(silent=True), kills(silent=True, size=5), leave, restart, lossy,
+    stalled, partition, cost(10, 2000), cost(100, 0), detection, thousand,
+)  # fmt: skip
+
+
+def print_table(full: bool) -> int:
+    print("| figure | wanted | measured | |\n|---|---|---|---|", flush=True)
+    failed = 0
+    for row in ROWS:
+        figure, wanted, measured, kept = row(full)
+        failed += not kept
+        print(f"| {figure} | {wanted} | {measured} | {'kept' if kept else 'MISSED'} |", flush=True)
+    return 1 if failed else 0
