@@ -4,6 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+EXIT_INTERRUPTED = 130
+"""Ctrl-C before a node took over the signals, or while a word was at work."""
+
 WORDS = (
     "admin-user",
     "download",
@@ -21,7 +24,13 @@ WORDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the word; return the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0].startswith("-"):
         return _run_node(words)
     word = words[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from meshsite import cli
 from meshsite.options import OptionsError, parse, parser
 
 
@@ -20,15 +21,23 @@ def run(home: Path, *words: str, given: str = "", **env: str) -> tuple[int, str]
 
 
 def test_every_word_is_in_the_help() -> None:
-    from meshsite.cli import WORDS
-
     text = " ".join(parser().format_help().split())
-    assert [word for word in WORDS if word != "runnode" and f" {word}" not in text] == []
+    assert [word for word in cli.WORDS if word != "runnode" and f" {word}" not in text] == []
 
 
 def test_api_and_console_on_one_port_is_said_before_anything_starts() -> None:
     with pytest.raises(OptionsError, match="--port and --console are both 9000"):
         parse(["--port", "9000", "--console", "9000"])
+
+
+def test_ctrl_c_before_the_node_runs_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run_node", interrupted)
+    assert cli.main([]) == 130
 
 
 def test_word_that_fails_says_so_in_the_programs_name(tmp_path: Path) -> None:
