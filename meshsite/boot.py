@@ -42,6 +42,10 @@ API_STOP_GRACE_S = 1.0
 
 CONSOLE_STOP_GRACE_S = 1.0
 
+MODELS_WAIT_S = 1.0
+"""How long the start-up lines wait for the models' files: a model that is not there is refused before
+anything is said to be served; a download goes on behind the lines."""
+
 STOP_MARGIN_S = 15.0
 """What an orderly stop may take beyond the streams' grace before it is cut off."""
 
@@ -155,7 +159,8 @@ class _Boot:
             self._handle_signals(node)
             self._write_running(node)
             await self._open_console(node)
-            await self._engine_looked_for(node)
+            await self._happened(node, node.engine_looked_for)
+            await self._happened(node, node.models_looked_for, MODELS_WAIT_S)
             if not node.exited.done():
                 self._greet(node)
             node.spawn(self._keep_records(node))
@@ -163,10 +168,14 @@ class _Boot:
         finally:
             await self._shut_down(server, node)
 
-    async def _engine_looked_for(self, node: RunningNode) -> None:
-        """Return once the engine was looked for, or the node is to end: a hung binary takes long."""
-        looked = node.spawn(node.engine_looked_for.wait())
-        await asyncio.wait({looked, node.exited}, return_when=asyncio.FIRST_COMPLETED)
+    async def _happened(
+        self, node: RunningNode, event: asyncio.Event, timeout_s: float | None = None
+    ) -> None:
+        """Return once the event is set, the node is to end (a hung binary takes long), or it is late."""
+        waiting = node.spawn(event.wait())
+        await asyncio.wait(
+            {waiting, node.exited}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
 
     async def _shut_down(self, server: ApiServer, node: RunningNode) -> None:
         await server.stop(API_STOP_GRACE_S)

@@ -4,6 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+EXIT_INTERRUPTED = 130
+"""Ctrl-C before a node took over the signals, or while a word was at work."""
+
 WORDS = (
     "admin-user",
     "download",
@@ -21,7 +24,13 @@ WORDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the word; return the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0].startswith("-"):
         return _run_node(words)
     word = words[0]
@@ -45,10 +54,15 @@ def _run_node(words: Sequence[str]) -> int:
 def _run_command(word: str, rest: Sequence[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "meshsite.settings")
     import django
-    from django.core.management import ManagementUtility
+    from django.core.management import CommandError, ManagementUtility
 
     django.setup()
-    ManagementUtility(["mesh-llm", word.replace("-", "_"), *rest]).execute()
+    try:
+        # `--traceback` has Django hand the error over, to be said as every other error is.
+        ManagementUtility(["mesh-llm", word.replace("-", "_"), "--traceback", *rest]).execute()
+    except CommandError as error:
+        sys.stderr.write(f"mesh-llm: {error}\n")
+        return error.returncode
     return 0
 
 

@@ -84,6 +84,7 @@ class RunningNode:
         """Told why the node cannot do what it was started for; set by the boot, which then ends it.
         None: the node lives on and shows the reason."""
         self.engine_looked_for = asyncio.Event()
+        self.models_looked_for = asyncio.Event()
         self._identity = identity
         self._engine: background.EngineInUse | None = None
         self._supervisor: Supervisor | None = None
@@ -226,9 +227,10 @@ class RunningNode:
         refusals = await background.resolve_models(self.options, self.driver.post)
         if len(refusals) == max(1, len(self.options.models)):
             self._cannot_serve(" ".join(r.reason for r in refusals), refusals)
-            return
-        for refusal in refusals:
-            self.driver.post(refusal)
+        else:
+            for refusal in refusals:
+                self.driver.post(refusal)
+        self.models_looked_for.set()
 
     def _cannot_serve(self, text: str, events: Sequence[ev.Event]) -> None:
         """End the node by the boot, which says why; without one, show the reason and live on."""

@@ -64,5 +64,7 @@ def configure(folder: Path, *, as_json: bool) -> None:
         handler.setFormatter(formatter)
         root.addHandler(handler)
     root.setLevel(logging.INFO)
+    # Pages that are not there and refused requests are the browser's business, not the operator's.
+    logging.getLogger("django.request").setLevel(logging.ERROR)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -24,6 +24,11 @@ class OperatorDoor:
 
     async def drop(self, model: str) -> OperatorResult:
         """Stop serving a model. It counts as cold at once; its open answers may finish."""
+        refused = self._driver.node.serving.refused
+        if model in refused:
+            self._driver.post(ev.DropRequested(ModelName(model), leave_after=False))
+            await self._driver.settled()
+            return OperatorResult(True, f"{model}, which could not be served, is off the list.")
         name = self._known(model)
         if isinstance(name, OperatorResult):
             return name
@@ -50,6 +55,10 @@ class OperatorDoor:
 
     async def restart(self, model: str) -> OperatorResult:
         """End the model's engine, if it runs, and start it afresh."""
+        if why := self._driver.node.serving.refused.get(ModelName(model)):
+            return OperatorResult(
+                False, f"{model} has no engine to restart: {why} `mesh-llm load` tries it anew."
+            )
         name = self._known(model)
         if isinstance(name, OperatorResult):
             return name

@@ -75,7 +75,7 @@ def parser(prog: str = "mesh-llm") -> argparse.ArgumentParser:
             "built-in demo model."
         ),
         epilog=(
-            "Other words: models, download, engine, status, drop, stop, admin-user "
+            "Other words: models, download, engine, status, load, drop, restart, stop, admin-user "
             "(mesh-llm WORD --help). Every flag can be set in the environment as MESH_LLM_<FLAG>."
         ),
     )
@@ -100,7 +100,13 @@ def _add_model_flags(group: argparse._ArgumentGroup) -> None:
         "--models-dir", type=Path, default=Path("~/.models"), help="where GGUF files are looked for"
     )
     group.add_argument("--draft", type=Path, metavar="PATH", help="draft model for speculation")
-    group.add_argument("--draft-max", type=_positive, default=8, metavar="N")
+    group.add_argument(
+        "--draft-max",
+        type=_positive,
+        default=8,
+        metavar="N",
+        help="tokens guessed ahead at most (default 8)",
+    )
     group.add_argument("--no-draft", action="store_true", help="never use a draft model")
 
 
@@ -135,7 +141,9 @@ def _add_access_flags(group: argparse._ArgumentGroup) -> None:
         metavar="S",
         help="seconds that open answers get when the node stops or drops a model (default 30)",
     )
-    group.add_argument("--log-format", choices=["text", "json"], default="text")
+    group.add_argument(
+        "--log-format", choices=["text", "json"], default="text", help="form of the log lines"
+    )
 
 
 def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
@@ -183,6 +191,10 @@ def _from_environment(made: argparse.ArgumentParser, argv: Sequence[str]) -> lis
 def _checked(found: argparse.Namespace) -> Options:
     if found.no_console and found.console is not None:
         raise OptionsError("--console and --no-console contradict each other; give one of them.")
+    if found.console and found.console == found.port and not found.no_console:
+        raise OptionsError(
+            f"--port and --console are both {found.port}; the API and the console need one each."
+        )
     if found.no_draft and found.draft:
         raise OptionsError("--draft and --no-draft contradict each other; give one of them.")
     options = Options(

@@ -4,8 +4,10 @@ What a running node may be told by flags has its default here too: each flag of 
 `MESH_LLM_<FLAG>` in the environment, read by `flag_default`.
 """
 
+import contextlib
 import secrets
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,27 @@ def _home_secret() -> str:
         return path.read_text("ascii").strip() or secrets.token_urlsafe(32)
     except (OSError, UnicodeDecodeError):
         return secrets.token_urlsafe(32)
+
+
+DATABASE_ENGINES = ("django.db.backends.sqlite3", "django.db.backends.postgresql")
+"""What `DATABASE_URL` may name."""
+
+
+def _database() -> dict[str, Any]:
+    """Return the database's settings; ends the process when the address is of no known kind."""
+    default = f"sqlite:///{MESH_LLM_HOME / 'db.sqlite3'}"
+    found: dict[str, Any] = {}
+    with warnings.catch_warnings(), contextlib.suppress(ValueError):
+        warnings.simplefilter("ignore", UserWarning)  # It would show the address, password and all.
+        found = env.db_url("DATABASE_URL", default=default)
+    if found.get("ENGINE") not in DATABASE_ENGINES:
+        sys.stderr.write(
+            "mesh-llm: DATABASE_URL is not the address of a database. Give "
+            "postgres://USER:PASSWORD@HOST/NAME or sqlite:////PATH, or unset it for SQLite in the "
+            "node's folder.\n"
+        )
+        sys.exit(2)
+    return found
 
 
 SECRET_KEY = _home_secret()
@@ -108,9 +131,7 @@ TEMPLATES: list[dict[str, Any]] = [
     },
 ]
 
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{MESH_LLM_HOME / 'db.sqlite3'}"),
-}
+DATABASES: dict[str, dict[str, Any]] = {"default": _database()}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 5,

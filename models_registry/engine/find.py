@@ -10,6 +10,7 @@ from models_registry.engine.probe import Engine, probe
 SERVER_NAME = "llama-server.exe" if os.name == "nt" else "llama-server"
 HOME_FOLDER = "engine"
 """The folder of the home that `mesh-llm engine install` fills."""
+DEFAULT_HOME = Path("~/.mesh-llm")
 CACHE_FOLDER = "run"
 """The folder of the home that keeps what the probe learnt."""
 
@@ -46,4 +47,14 @@ def find(bin_dir: Path | None, home: Path, path: str) -> Engine:
         return probe(own, "home", cache_dir)
     if on_path := shutil.which(SERVER_NAME, path=path):
         return probe(Path(on_path), "PATH", cache_dir)
-    raise EngineMissing(_HOW_TO_GET_ONE.format(places=f"{own.parent} and none on PATH"))
+    raise EngineMissing(
+        _HOW_TO_GET_ONE.format(places=f"{own.parent} and none on PATH") + _of_the_default_home(own)
+    )
+
+
+def _of_the_default_home(own: Path) -> str:
+    """Return where `make setup` put one when this node was given another home; empty: it did not."""
+    other = DEFAULT_HOME.expanduser() / HOME_FOLDER / SERVER_NAME
+    if other == own or not other.is_file():
+        return ""
+    return f"\nThere is one in another home: --bin-dir {other.parent} uses it."

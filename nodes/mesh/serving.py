@@ -160,6 +160,9 @@ class Serving:
             yield RecordEvent("engine_exited", text, "warning", name)
 
     def _drop(self, event: ev.DropRequested) -> Iterator[Effect]:
+        if self.refused.pop(event.name, None) is not None:
+            text = f"{event.name}, which could not be served, is off the list."
+            yield RecordEvent("model_dropped", text, model=event.name)
         if self.wanted.pop(event.name, None) is None:
             return
         # A model that is still being fetched is one that this node is to serve.

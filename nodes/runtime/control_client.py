@@ -43,7 +43,10 @@ def call(home: Path, word: str, body: dict[str, Any] | None, port: int | None = 
         answer = connection.getresponse()
         document = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NodeNotReached(f"No node answers on {host}:{found_port} ({error}).") from error
+        raise NodeNotReached(
+            f"No node answers on {host}:{found_port} ({error}). It may have been killed, or be "
+            "starting: look at its terminal, or start one with `mesh-llm`."
+        ) from error
     finally:
         connection.close()
     if answer.status == 403:

@@ -23,7 +23,13 @@ function choose() {
     if (names.includes(model)) select.value = model;
   }
   byId("log-model-field").hidden = names.length < 2;
-  if (byId("log-card").open && !names.includes(model)) subscribe(names[0] ?? "");
+  if (byId("log-card").open && !names.includes(model)) subscribe(first());
+}
+
+// A model that was refused has no engine and so no log: one that has, or had, comes first.
+function first() {
+  const entries = store.all("model/");
+  return (entries.find((entry) => entry.state !== "failed") ?? entries[0])?.name ?? "";
 }
 
 function append({ detail: { model: of, first, lines } }) {

@@ -105,7 +105,7 @@ function render() {
   const models = new Map(store.all("model/").map((model) => [model.name, model]));
   const names = [...models.keys()];
   keyed(byId("serving"), names, createRow, (row, name) => renderRow(row, models.get(name)));
-  keyed(byId("models"), names, createCard, (card, name) => renderCard(card, models.get(name)));
+  keyed(byId("model-list"), names, createCard, (card, name) => renderCard(card, models.get(name)));
   byId("serving-empty").hidden = byId("models-empty").hidden = names.length > 0;
   const warm = store.warmModels().length;
   byId("try-chat").hidden = warm === 0;

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.browser import chromium
 from tests.fakes.console_thread import ConsoleThread
-from tests.fakes.node_handle import model_entry, serving_state
+from tests.fakes.node_handle import ScriptedNode, model_entry, serving_state
 
 pytestmark = pytest.mark.browser
 HOSTILE = '<img src=x onerror="window.hurt=1">'
@@ -76,3 +76,29 @@ def test_a_lost_connection_shows_and_heals(console: ConsoleThread, page: Page) -
     console.open()
     expect(page.locator("#connection")).to_have_text("Live", timeout=20000)
     expect(page.locator("#serving .model-name", has_text="new")).to_be_visible()
+
+
+def test_models_open_at_their_top(console: ConsoleThread, page: Page) -> None:
+    many = {f"model/m{number}": model_entry(f"m{number}") for number in range(12)}
+    console.do(lambda node: node.feed.publish(many))
+    page.goto(f"{console.url}/#models")
+    page.reload()
+    page.wait_for_selector("body[data-phase=live]")
+    expect(page.locator("#models-title")).to_be_in_viewport()
+    assert page.evaluate("scrollY") == 0
+
+
+def test_join_commands_stay_within_their_card(console: ConsoleThread, page: Page) -> None:
+    console.do(lambda node: ScriptedNode(can_join=True).install())
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.reload()
+    page.click("[data-view-link=add]")
+    page.evaluate(
+        """() => {
+          const box = document.createElement("pre");
+          box.textContent = "x".repeat(900);
+          box.style.overflow = "auto";
+          document.getElementById("join").append(box);
+        }"""
+    )
+    assert _wide(page) == 1440

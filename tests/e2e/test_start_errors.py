@@ -56,6 +56,7 @@ def test_unknown_model_lists_what_could_be_meant(
 ) -> None:
     node = NodeProcess(home, "--model", "tini", "--models-dir", str(models_dir), engine=engine_dir)
     assert "tiny" in refused(node)
+    assert "serving" not in node.output, "nothing is said to be served that is not there"
 
 
 def test_truncated_model_is_refused_before_any_engine_starts(

@@ -40,7 +40,7 @@ class Command(BaseCommand):
             if users.objects.filter(username=username).exists():
                 raise CommandError(
                     f"There is an account named {username} already. Choose another name, or change "
-                    f"its password with: manage.py changepassword {username}"
+                    f"its password with: .venv/bin/python manage.py changepassword {username}"
                 )
             user = users(username=username, is_staff=True, is_superuser=True)
             validate_password(password, user)

@@ -31,6 +31,16 @@ def test_nothing_found_names_the_ways_to_get_one(tmp_path: Path) -> None:
         assert way in str(caught.value)
 
 
+def test_engine_of_the_default_home_is_named_to_a_node_of_another_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_engine(tmp_path / ".mesh-llm" / "engine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(EngineMissing) as caught:
+        find(None, tmp_path / "second", str(tmp_path))
+    assert f"--bin-dir {tmp_path}/.mesh-llm/engine uses it" in str(caught.value)
+
+
 def test_bin_dir_without_a_server_is_an_error_even_if_path_has_one(tmp_path: Path) -> None:
     fake_engine(tmp_path / "path")
     with pytest.raises(EngineMissing, match="--bin-dir"):
