@@ -120,7 +120,7 @@ class Projection:
             batch = self._take_batch()
             try:
                 if not opened:
-                    await loop.run_in_executor(pool, close_open_launches)
+                    await loop.run_in_executor(pool, _afresh, close_open_launches)
                     opened = True
                 await loop.run_in_executor(pool, _write, batch)
             except (DatabaseError, OSError) as error:
@@ -190,8 +190,13 @@ class Projection:
 
 
 def _write(batch: Batch) -> None:
+    _afresh(lambda: write_batch(batch.state, batch.history, batch.usage))
+
+
+def _afresh(work: Callable[[], None]) -> None:
+    """Do `work`; after a fault the next one begins with a connection of its own."""
     try:
-        write_batch(batch.state, batch.history, batch.usage)
+        work()
     except DatabaseError:
         # A connection that failed (server gone, file replaced) must not be asked again.
         connections.close_all()

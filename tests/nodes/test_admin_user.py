@@ -1,51 +1,74 @@
-"""`mesh-llm admin-user`: makes the first account, on a machine where no node ever ran too."""
+"""`mesh-llm admin-user`: the first account."""
 
-import os
-import stat
-import subprocess
+import io
 import sys
-from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connections
+from django.test import Client
 
-
-def admin_user(home: Path, *words: str, password: str = "long-Enough-74") -> tuple[int, str]:
-    """Return (exit code, what was printed); the umask is the usual one of a login."""
-    env = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "MESH_LLM_HOME")}
-    done = subprocess.run(
-        [sys.executable, "-m", "meshsite.cli", "admin-user", "--password-stdin", *words],
-        cwd=REPO, env=env | {"MESH_LLM_HOME": str(home)}, input=password + "\n",
-        capture_output=True, text=True, timeout=60, umask=0o022, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+from tests.fakes.node_handle import ScriptedNode
 
 
-def test_first_account_is_made_before_any_node_ran_and_only_the_owner_can_read_it(
-    tmp_path: Path,
+def _run(monkeypatch: pytest.MonkeyPatch, typed: str, *args: str) -> str:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    out = io.StringIO()
+    call_command("admin_user", *args, stdout=out)
+    return out.getvalue()
+
+
+def test_the_account_can_log_in_and_act(
+    node: ScriptedNode, database: None, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = tmp_path / "home"
-    code, text = admin_user(home, "--username", "ada")
-    assert (code, "Made the account ada" in text) == (0, True), text
-    found = [home, *home.iterdir()]
-    assert (home / "db.sqlite3").exists()
-    assert [p for p in found if stat.S_IMODE(p.stat().st_mode) & 0o077] == []
+    said = _run(monkeypatch, "correct horse battery\n", "--username", "ann", "--password-stdin")
+    assert "Made the account ann" in said
+    client.post("/login", {"username": "ann", "password": "correct horse battery"})
+    assert client.get("/api/token").status_code == 200
+    assert client.get("/admin/").status_code == 200
 
 
-def test_what_cannot_be_made_is_said_without_a_traceback(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    assert admin_user(home, "--username", "ada")[0] == 0
-    for words, password, said in (
-        (["--username", "ada"], "long-Enough-74", "already"),
-        (["--username", "bob"], "short", "too short"),
-        (["--username", "bob"], "", "empty"),
-        ([], "long-Enough-74", "--username"),
-    ):
-        code, text = admin_user(home, *words, password=password)
-        assert code != 0 and said in text, text
-        assert "Traceback" not in text
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("\n", "The password is empty"),
+        ("12345678\n", "too common"),
+        ("x1\n", "too short"),
+    ],
+)
+def test_a_bad_password_makes_no_account(
+    database: None, monkeypatch: pytest.MonkeyPatch, typed: str, reason: str
+) -> None:
+    with pytest.raises(CommandError, match=reason):
+        _run(monkeypatch, typed, "--username", "ann", "--password-stdin")
+    assert not get_user_model().objects.exists()
 
 
-def test_home_that_cannot_be_made_names_what_to_check(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    code, text = admin_user(tmp_path / "file" / "home", "--username", "ada")
-    assert code != 0 and "Check the rights" in text and "Traceback" not in text
+def test_a_name_that_is_taken_is_said_and_its_password_kept(
+    database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(monkeypatch, "correct horse battery\n", "--username", "ann", "--password-stdin")
+    with pytest.raises(CommandError, match="There is an account named ann already"):
+        _run(monkeypatch, "another good phrase\n", "--username", "ann", "--password-stdin")
+    assert get_user_model().objects.get().check_password("correct horse battery")
+
+
+def test_without_a_terminal_what_is_missing_is_named(
+    database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CommandError, match="--username"):
+        _run(monkeypatch, "")
+    with pytest.raises(CommandError, match="--password-stdin"):
+        _run(monkeypatch, "", "--username", "ann")
+
+
+def test_a_database_out_of_reach_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    connections.close_all()
+    monkeypatch.setitem(connections["default"].settings_dict, "NAME", str(tmp_path))
+    with pytest.raises(CommandError, match="The database cannot be used"):
+        _run(monkeypatch, "correct horse battery\n", "--username", "ann", "--password-stdin")
+    connections.close_all()
