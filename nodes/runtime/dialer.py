@@ -27,6 +27,8 @@ from nodes.runtime.dial_errors import (
 ADDRESSES_MAX = 16
 """Addresses tried in one dial, names resolved; further ones are left out."""
 _RESOLVED_MAX = 4
+GOODBYE_S = 1.0
+"""A socket given up is closed so much later: its last packet is on its way."""
 
 Attempt = Callable[[Address], Awaitable[PeerConnection]]
 
@@ -115,7 +117,7 @@ async def connect(
     connection._connection_terminated_handler = transport.close
 
     def socket_error(error: OSError) -> None:
-        # Only while nothing is proven: later it is evidence, and others decide (PortRefused).
+        # Only while nothing is proven: later it is evidence, and others decide.
         if not connection.is_open and isinstance(error, ConnectionRefusedError):
             connection.end(CLOSE_NORMAL, REFUSED_PORT)
             transport.close()
@@ -126,8 +128,7 @@ async def connect(
         await proven
     except BaseException:
         connection.end(CLOSE_TIMEOUT, "given up")
-        # Not at once: the goodbye packet is on its way, and the timers end the rest.
-        loop.call_later(1.0, transport.close)
+        loop.call_later(GOODBYE_S, transport.close)
         raise
     return connection
 
