@@ -43,7 +43,12 @@ def lossy(full: bool) -> Row:
     cluster = Cluster(5, 5, Faults(loss=0.2))
     cluster.run(seconds)
     count = cluster.checkers.false_deaths
-    return "5 nodes, 20 % loss", "1 h: 0 false deaths", f"{seconds} s: {count} false deaths", not count
+    return (
+        "5 nodes, 20 % loss",
+        "1 h: 0 false deaths",
+        f"{seconds} s: {count} false deaths",
+        not count,
+    )
 
 
 def stalled(full: bool) -> Row:
@@ -95,8 +100,15 @@ def kills(silent: bool, size: int = 3) -> Callable[[bool], Row]:
         l50, l99 = percentile(late, 50), percentile(late, 99)
         kept = d50 <= low and d99 <= high and l50 <= 0.8 and l99 <= 1.5
         name = f"{size} nodes, kill -9, {'silent' if silent else 'port refused'}"
-        wanted = f"dead p50 <= {low:.0f} s, p99 <= {high:.0f} s; ranked last p50 <= 0.8 s, p99 <= 1.5 s"
-        return name, wanted, f"dead {d50:.2f} / {d99:.2f} s; ranked last {l50:.2f} / {l99:.2f} s", kept
+        wanted = (
+            f"dead p50 <= {low:.0f} s, p99 <= {high:.0f} s; ranked last p50 <= 0.8 s, p99 <= 1.5 s"
+        )
+        return (
+            name,
+            wanted,
+            f"dead {d50:.2f} / {d99:.2f} s; ranked last {l50:.2f} / {l99:.2f} s",
+            kept,
+        )
 
     return row
 
@@ -114,7 +126,12 @@ def leave(full: bool) -> Row:
                 5, 0.01,
             )  # fmt: skip
             worst = max(worst, 999.0 if took is None else took)
-    return "clean leave, 3 to 100 nodes, 1 % loss", "<= 500 ms", f"{worst * 1000:.0f} ms at most", worst <= 0.5
+    return (
+        "clean leave, 3 to 100 nodes, 1 % loss",
+        "<= 500 ms",
+        f"{worst * 1000:.0f} ms at most",
+        worst <= 0.5,
+    )
 
 
 def restart(full: bool) -> Row:
@@ -129,7 +146,12 @@ def restart(full: bool) -> Row:
             cluster.restart(name)
             took = cluster.network.run_until(cluster.converged, 20, 0.05)
             worst = max(worst, 999.0 if took is None else took)
-    return "restart with the same key, 3 to 100 nodes", "<= 2 s", f"{worst:.2f} s at most", worst <= 2
+    return (
+        "restart with the same key, 3 to 100 nodes",
+        "<= 2 s",
+        f"{worst:.2f} s at most",
+        worst <= 2,
+    )
 
 
 def cost(size: int, wanted_bytes: float) -> Callable[[bool], Row]:
@@ -146,7 +168,12 @@ def cost(size: int, wanted_bytes: float) -> Callable[[bool], Row]:
             f"{spent / 60 / size * 100:.3f} % of a core (simulator included)"
         )
         wanted = f"<= {wanted_bytes:.0f} B/s" if wanted_bytes else "printed"
-        return f"gossip cost, {size} idle nodes", wanted, measured, not wanted_bytes or rate <= wanted_bytes
+        return (
+            f"gossip cost, {size} idle nodes",
+            wanted,
+            measured,
+            not wanted_bytes or rate <= wanted_bytes,
+        )
 
     return row
 

@@ -76,7 +76,7 @@ class SimLink:
 class SimNode:
     """One process: a GossipNode, its links and what the rest of the node would have seen."""
 
-    __slots__ = ("address", "alive", "backlog", "died_at", "gossip", "index", "left", "links", "name",
+    __slots__ = ("address", "alive", "backlog", "born", "died_at", "gossip", "index", "left", "links", "name",
                  "node_id", "paused_until", "rate", "requests", "silent", "skew", "story", "twin",
                  "views", "wake")  # fmt: skip
 
@@ -86,6 +86,7 @@ class SimNode:
         self.address = address
         self.gossip = gossip
         self.node_id = gossip.node_id
+        self.born = gossip.record.claim.incarnation
         self.alive = True
         self.left = False
         self.silent = False
@@ -158,7 +159,9 @@ class Network:
             action(*args)
         self.now = end
 
-    def run_until(self, done: Callable[[], bool], limit_s: float, step_s: float = 0.05) -> float | None:
+    def run_until(
+        self, done: Callable[[], bool], limit_s: float, step_s: float = 0.05
+    ) -> float | None:
         """Return the seconds it took, or None where the limit came first."""
         start = self.now
         while self.now - start < limit_s:
@@ -183,7 +186,9 @@ class Network:
             return
         self.events += 1
         data = getattr(event, "data", b"")
-        self.trace = zlib.crc32(data, zlib.crc32(_TRACE.pack(self.now, node.index, len(data)), self.trace))
+        self.trace = zlib.crc32(
+            data, zlib.crc32(_TRACE.pack(self.now, node.index, len(data)), self.trace)
+        )
         self.carry(node, node.gossip.handle(event, node.clock(self.now)))
 
     def carry(self, node: SimNode, effects: list[GossipEffect]) -> None:
@@ -220,9 +225,9 @@ class Network:
             return
         backlog, node.backlog = node.backlog, []
         node.wake = float("inf")
+        self.give(node, TimePassed())  # the worst order: the clock is read before the post
         for event in backlog:
             self.give(node, event)
-        self.give(node, TimePassed())
 
     def kill(self, node: SimNode, silent: bool = False) -> None:
         """kill -9; `silent`: the whole machine goes, nothing refuses."""
@@ -406,7 +411,11 @@ class Network:
 
         def answer(data: bytes) -> None:
             def arrives() -> None:
-                if state["open"] and self.reaches(other, node) and node.links.get(other.node_id) is link:
+                if (
+                    state["open"]
+                    and self.reaches(other, node)
+                    and node.links.get(other.node_id) is link
+                ):
                     state["open"] = False
                     self.bytes += len(data)
                     self.give(node, RequestAnswered(effect.request, data))
