@@ -148,6 +148,7 @@ class Network:
     # --- time ------------------------------------------------------------------
 
     def at(self, when: float, action: Callable[..., None], *args: Any) -> None:
+        assert when >= self.now, "time does not go back"
         self._count += 1
         heapq.heappush(self._heap, (when, self._count, action, args))
 
@@ -325,7 +326,7 @@ class Network:
             failed(True)
             return
         if not (node.alive and both and target.alive) or self.now < target.paused_until:
-            if both and target.alive and target.paused_until < ends:
+            if both and node.alive and target.alive and self.now < target.paused_until < ends:
                 self.at(target.paused_until, self._handshake, node, target, ends, done, failed)
             else:
                 self.at(max(ends, self.now), failed, False)
