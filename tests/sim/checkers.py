@@ -6,8 +6,8 @@ from nodes.mesh.gossip_effects import GossipEffect, MemberState, MemberView, Pub
 from nodes.mesh.ids import NodeId
 from tests.sim.network import Network, SimNode
 
-IN_FLIGHT_S = 1.0
-"""A node that died so recently may still be met by what it sent while it lived."""
+IN_FLIGHT_S = 2.5
+"""A node that died so recently may still be met by what it sent while it lived (stalls read it late)."""
 HEALING_S = 5.0
 """A round trip that was begun while the two were apart may still fail so long afterwards."""
 FINDINGS_MAX = 50
