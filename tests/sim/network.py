@@ -332,10 +332,10 @@ class Network:
                 self.at(max(ends, self.now), failed, False)
             return
         old = node.links.get(target.node_id)
-        if old is not None and target.links.get(node.node_id) is old:
-            if old.a.node_id <= node.node_id or node.node_id > target.node_id:
-                done(old)
-                return
+        shared = old is not None and target.links.get(node.node_id) is old
+        if shared and (old.a.node_id <= node.node_id or node.node_id > target.node_id):
+            done(old)
+            return
         self._links += 1
         link = SimLink(self._links, node, target, self.now)
         stale = [(n, p, n.links.get(p.node_id)) for n, p in ((node, target), (target, node))]
