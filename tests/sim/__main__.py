@@ -1,4 +1,4 @@
-"""`python -m tests.sim --seed N` replays one seed with every node's story; `--swarm N` runs N seeds; `--table`
+"""`python -m tests.sim --seed N` replays one seed with its stories; `--swarm N` runs N seeds; `--table`
 measures the simulated rows of issue "The mesh itself"."""
 
 import argparse

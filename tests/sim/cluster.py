@@ -34,8 +34,9 @@ def announcement(name: str, address: str, memory_gb: int, models: int = 0) -> An
 class Cluster:
     """`size` nodes, checked all the time. `plant` breaks each node on purpose."""
 
-    def __init__(self, size: int, seed: int, faults: Faults | None = None, config: GossipConfig | None = None,
-                 plant: Plant | None = None, engine_bug: bool = False, warm: bool = True) -> None:  # fmt: skip
+    def __init__(self, size: int, seed: int, faults: Faults | None = None,
+                 config: GossipConfig | None = None, plant: Plant | None = None, engine_bug: bool = False,
+                 warm: bool = True) -> None:  # fmt: skip
         self.network = Network(seed, faults)
         self.rng = random.Random(f"cluster {seed}")
         self.config = config or lan()

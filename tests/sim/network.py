@@ -332,9 +332,9 @@ class Network:
                 self.at(max(ends, self.now), failed, False)
             return
         old = node.links.get(target.node_id)
-        shared = old is not None and target.links.get(node.node_id) is old
-        if shared and (old.a.node_id <= node.node_id or node.node_id > target.node_id):
-            done(old)
+        kept = old if target.links.get(node.node_id) is old else None
+        if kept is not None and (kept.a.node_id <= node.node_id or node.node_id > target.node_id):
+            done(kept)
             return
         self._links += 1
         link = SimLink(self._links, node, target, self.now)
