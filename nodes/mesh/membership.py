@@ -66,7 +66,12 @@ class Membership:
     def _may_return(self, record: Record, source: NodeId, dead: DeadPeer) -> bool:
         """Direct contact may; what gossip says of a later life is only a reason to look."""
         if source == record.node_id:
-            return not dead.left or record.order > dead.record.order
+            if not dead.left or record.order > dead.record.order:
+                return True
+            if record.body.boot != dead.record.body.boot:
+                # Restarted with a clock that went back: let it outbid the life that left.
+                self._tell_of_its_death(record, dead)
+            return False
         later = record.claim.incarnation > dead.incarnation and not record.claim.left
         if later and believed(self._core.identity, record):
             self.on_return(record)

@@ -1,4 +1,4 @@
-"""`python -m tests.sim --seed N` replays one seed with every node's story; `--swarm N` runs N seeds; `--table`
+"""`python -m tests.sim --seed N` replays one seed with its stories; `--swarm N` runs N seeds; `--table`
 measures the simulated rows of issue "The mesh itself"."""
 
 import argparse
@@ -23,7 +23,9 @@ def swarm(first: int, count: int) -> int:
         findings = Swarm(seed).run()
         if findings:
             failed += 1
-            print(f"seed {seed}: {findings[0]} (+{len(findings) - 1}); replay: make sim SEED={seed}")
+            print(
+                f"seed {seed}: {findings[0]} (+{len(findings) - 1}); replay: make sim SEED={seed}"
+            )
     print(f"{count} seeds, {failed} with findings, {time.perf_counter() - started:.1f} s")
     return 1 if failed else 0
 
@@ -34,7 +36,9 @@ def main() -> int:
     parser.add_argument("--swarm", type=int, default=30, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--table", action="store_true", help="measure the simulated figures")
-    parser.add_argument("--full", action="store_true", help="with --table: the full counts (minutes)")
+    parser.add_argument(
+        "--full", action="store_true", help="with --table: the full counts (minutes)"
+    )
     args = parser.parse_args()
     if args.table:
         return print_table(full=args.full)

@@ -6,8 +6,8 @@ from nodes.mesh.gossip_effects import GossipEffect, MemberState, MemberView, Pub
 from nodes.mesh.ids import NodeId
 from tests.sim.network import Network, SimNode
 
-IN_FLIGHT_S = 1.0
-"""A node that died so recently may still be met by what it sent while it lived."""
+IN_FLIGHT_S = 2.5
+"""A node that died so recently may still be met by what it sent while it lived (stalls read it late)."""
 HEALING_S = 5.0
 """A round trip that was begun while the two were apart may still fail so long afterwards."""
 FINDINGS_MAX = 50
@@ -47,18 +47,19 @@ class Checkers:
             if subject is None:
                 continue
             if view.state is MemberState.DEAD:
-                self._check_death(node, subject)
+                self._check_death(node, subject, view)
             elif view.state is not MemberState.LEFT:
                 self._check_presence(node, subject, view)
         if len(node.views) < ELECTION_MAX:
             self._elect(node, effect)
 
-    def _check_death(self, node: SimNode, subject: SimNode) -> None:
+    def _check_death(self, node: SimNode, subject: SimNode, view: MemberView) -> None:
         network = self._network
         self.deaths.append((network.now, node, subject.node_id))
         apart = not (network.reaches(node, subject) and network.reaches(subject, node))
         apart = apart or network.now - network.healed_at < HEALING_S
-        if subject.alive and not apart:
+        former_life = view.incarnation < subject.born
+        if subject.alive and not apart and not former_life:
             self.false_deaths += 1
             self._find(f"false death: {node.name} declared {subject.name} dead, which runs")
 
@@ -67,7 +68,9 @@ class Checkers:
         if not subject.alive and dead_for > IN_FLIGHT_S and view.node_id not in node.views:
             self._find(f"ghost: {node.name} (re-)added {subject.name}, dead for {dead_for:.1f} s")
         if (view.incarnation, view.version) > subject.gossip.record.order:
-            self._find(f"second writer: {node.name} has a word of {subject.name} that it never said")
+            self._find(
+                f"second writer: {node.name} has a word of {subject.name} that it never said"
+            )
 
     def _elect(self, node: SimNode, effect: PublishMembers) -> None:
         engine = self._engines.setdefault((node.index, id(node)), StubEngine())
@@ -98,7 +101,9 @@ class Checkers:
             if node.gossip.linked != frozenset(node.links):
                 self._find(f"links: {node.name} does not know its own links")
             for dead in node.gossip.dead_peers & node.views.keys():
-                self._find(f"routing: {node.name} would route to {dead[:8]}, which it declared dead")
+                self._find(
+                    f"routing: {node.name} would route to {dead[:8]}, which it declared dead"
+                )
         return self.findings
 
 

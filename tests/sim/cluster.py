@@ -22,16 +22,21 @@ def announcement(name: str, address: str, memory_gb: int, models: int = 0) -> An
         addresses=(address,),
         software="0.1.0",
         memory_bytes=memory_gb * 10**9,
-        serving=(ServedModelLine("Qwen2.5-3B-Instruct-Q4_K_M", "ready", 4, 8192, ("chat", "tools")),),
-        on_disk=tuple(ModelOnDiskLine(f"Some-Model-{i}-Q4_K_M", 4 * 10**9, "0123abcd") for i in range(models)),
+        serving=(
+            ServedModelLine("Qwen2.5-3B-Instruct-Q4_K_M", "ready", 4, 8192, ("chat", "tools")),
+        ),
+        on_disk=tuple(
+            ModelOnDiskLine(f"Some-Model-{i}-Q4_K_M", 4 * 10**9, "0123abcd") for i in range(models)
+        ),
     )
 
 
 class Cluster:
     """`size` nodes, checked all the time. `plant` breaks each node on purpose."""
 
-    def __init__(self, size: int, seed: int, faults: Faults | None = None, config: GossipConfig | None = None,
-                 plant: Plant | None = None, engine_bug: bool = False, warm: bool = True) -> None:  # fmt: skip
+    def __init__(self, size: int, seed: int, faults: Faults | None = None,
+                 config: GossipConfig | None = None, plant: Plant | None = None, engine_bug: bool = False,
+                 warm: bool = True) -> None:  # fmt: skip
         self.network = Network(seed, faults)
         self.rng = random.Random(f"cluster {seed}")
         self.config = config or lan()
@@ -106,6 +111,7 @@ class Cluster:
 
     def partition(self, *sides: Iterable[SimNode]) -> None:
         self.network.sides = {n.index: number for number, side in enumerate(sides) for n in side}
+        self.network.healed_at = self.network.now  # some pairs may just have been reunited
 
     def heal(self) -> None:
         self.network.sides = {}
@@ -124,7 +130,10 @@ class Cluster:
         views = node.gossip.members()
         if len(views) != len(orders) - 1:
             return False
-        return all(orders.get(v.node_id) == (v.incarnation, v.version) and v.state == "alive" for v in views)
+        return all(
+            orders.get(v.node_id) == (v.incarnation, v.version) and v.state == "alive"
+            for v in views
+        )
 
     def knows_dead(self, node_id: NodeId) -> int:
         """How many running nodes no longer list this one."""
@@ -133,6 +142,8 @@ class Cluster:
     def stories(self) -> str:
         lines = []
         for node in self.network.nodes.values():
-            lines.append(f"--- {node.name} {node.node_id[:12]} {'running' if node.alive else 'gone'}")
+            lines.append(
+                f"--- {node.name} {node.node_id[:12]} {'running' if node.alive else 'gone'}"
+            )
             lines.extend(node.story[-60:])
         return "\n".join(lines)

@@ -41,8 +41,16 @@ def stalled_observer_kills(node: GossipNode) -> None:
     suspicions: Any = node._suspicions
 
     def verify(node_id: NodeId, suspicion: Any) -> None:
-        suspicions._die(node_id, suspicion)
+        suspicion.unreachable = True
+        suspicions._set_timer(node_id, suspicion, suspicion.deadline)
 
-    suspicions._verify = verify
+    def due(node_id: NodeId) -> None:
+        suspicion = suspicions.suspects.get(node_id)
+        if suspicion is not None and suspicions._core.now >= suspicion.deadline:
+            suspicions._die(node_id, suspicion)
+        elif suspicion is not None:
+            verify(node_id, suspicion)
+
+    suspicions._due = due
     broken: Any = node
     broken._stalled = lambda late_s: None
