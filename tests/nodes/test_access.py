@@ -105,3 +105,13 @@ def test_a_staff_login_makes_an_operator(
     get_user_model().objects.create_superuser("root", password="correct horse")
     client.login(username="root", password="correct horse")
     assert client.get("/api/token").status_code == 200
+
+
+def test_the_admin_groups_its_tables_under_names_for_people() -> None:
+    from django.apps import apps
+
+    titles = {
+        label: str(apps.get_app_config(label).verbose_name)
+        for label in ("nodes", "models_registry", "proxy")
+    }
+    assert titles == {"nodes": "Mesh", "models_registry": "Models", "proxy": "API"}
