@@ -14,6 +14,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "meshsite.settings")
 
 from meshsite import control
 from nodes.runtime.handle import AsgiApp
+from nodes.runtime.web_guard import is_loopback
 
 if TYPE_CHECKING:
     from meshsite.embedded import EmbeddedNode
@@ -48,7 +49,9 @@ class Application:
             await self._lifespan(receive, send)
             return
         node = await self._started()
-        if scope["type"] == "http" and scope["path"].startswith(API_PREFIXES):
+        if node.loopback_only and not _from_this_machine(scope):
+            await _refuse_stranger(scope, send)
+        elif scope["type"] == "http" and scope["path"].startswith(API_PREFIXES):
             await node.api(scope, receive, send)
         else:
             await node.console(scope, receive, send)
@@ -76,6 +79,25 @@ class Application:
                     await self._node.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _from_this_machine(scope: Any) -> bool:
+    client = scope.get("client")
+    return client is None or is_loopback(str(client[0]).removeprefix("::ffff:"))
+
+
+async def _refuse_stranger(scope: Any, send: Any) -> None:
+    """Refuse a client from beyond loopback: the server listens wider than the node was told it does."""
+    if scope["type"] != "http":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    text = (
+        b"This node was started for its own machine. To open it, set MESH_LLM_HOST and "
+        b"MESH_LLM_API_KEY for the server that runs it.\n"
+    )
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text))]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
 
 
 application = Application()

@@ -100,6 +100,8 @@ async def find_engine(options: Options, home: Home) -> EngineInUse | str:
         return await in_daemon_thread(look, "find engine")
     except EngineFault as fault:
         return str(fault)
+    except OSError as error:
+        return f"The engine could not be looked for ({error}). Name its folder with --bin-dir."
 
 
 async def resolve_models(options: Options, post: Post) -> list[ev.ModelRefused]:

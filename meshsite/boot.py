@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from meshsite import django_side, greeting, node_logging, ports, settings
+from meshsite import django_side, exit_codes, greeting, node_logging, ports, settings
 from meshsite.compose import Endpoints, RunningNode
 from meshsite.console_server import ConsoleServer, install_reactor
 from meshsite.invitation import open_identity
@@ -32,11 +32,6 @@ from proxy.front import ApiServer
 
 log = logging.getLogger("mesh.node")
 
-EXIT_OK = 0
-EXIT_CANNOT_START = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-
 API_STOP_GRACE_S = 1.0
 """What answers still open after the engines stopped get: they only have an error left to read."""
 
@@ -45,9 +40,6 @@ CONSOLE_STOP_GRACE_S = 1.0
 MODELS_WAIT_S = 1.0
 """How long the start-up lines wait for the models' files: a model that is not there is refused before
 anything is said to be served; a download goes on behind the lines."""
-
-STOP_MARGIN_S = 15.0
-"""What an orderly stop may take beyond the streams' grace before it is cut off."""
 
 
 CANNOT_START = (
@@ -67,18 +59,18 @@ def main(argv: Sequence[str], prog: str = "mesh-llm") -> int:
     try:
         options = parse(argv, prog)
     except OptionsError as error:
-        return _say(error, EXIT_USAGE)
+        return _say(error, exit_codes.USAGE)
     # Until the loop takes the signals over, a stop unwinds like an error, so that nothing stays behind.
     signal.signal(signal.SIGTERM, _stopped_early)
     try:
         home = enter(settings.MESH_LLM_HOME, ephemeral=settings.MESH_LLM_EPHEMERAL_KEY)
     except HomeError as error:
-        return _say(error, EXIT_CANNOT_START)
+        return _say(error, exit_codes.CANNOT_START)
     try:
         _open_logs(options, home)
         return _run(options, home)
     except CANNOT_START as error:
-        return _say(error, EXIT_CANNOT_START)
+        return _say(error, exit_codes.CANNOT_START)
     finally:
         home.close()
 
@@ -192,18 +184,8 @@ class _Boot:
         self._interrupts += 1
         if self._interrupts == 1:
             node.request_stop(f"Stopping ({name}): open answers may finish; again to stop at once.")
-            asyncio.get_running_loop().call_later(
-                self._options.stop_grace_s + STOP_MARGIN_S, self._give_up, node
-            )
         else:
-            self._give_up(node)
-
-    def _give_up(self, node: RunningNode) -> None:
-        self._exit_with(node, EXIT_INTERRUPTED)
-
-    def _exit_with(self, node: RunningNode, code: int) -> None:
-        if not node.exited.done():
-            node.exited.set_result(code)
+            node.exit(exit_codes.CUT_OFF)
 
     def _write_running(self, node: RunningNode) -> None:
         ends = node.endpoints
@@ -232,7 +214,7 @@ class _Boot:
 
     def _cannot_go_on(self, node: RunningNode, text: str) -> None:
         sys.stderr.write(f"mesh-llm: {text}\n")
-        self._exit_with(node, EXIT_CANNOT_START)
+        node.exit(exit_codes.CANNOT_START)
 
     def _greet(self, node: RunningNode) -> None:
         ends = node.endpoints

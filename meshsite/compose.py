@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from meshsite import background
+from meshsite import background, exit_codes
 from meshsite.control import ControlApp
 from meshsite.operator_door import OperatorDoor
 from meshsite.options import Options
@@ -42,6 +42,9 @@ log = logging.getLogger("mesh.node")
 
 ENGINE_STOP_GRACE_S = 2.0
 """What an engine gets to end by itself once its streams are over."""
+
+STOP_MARGIN_S = 15.0
+"""What an orderly stop may take beyond the streams' grace before it is cut off."""
 
 DRAIN_POLL_S = 0.05
 """How often a draining model's open answers are counted."""
@@ -102,7 +105,9 @@ class RunningNode:
             self._request_finished,
             str(identity.node_id),
         )
-        self.operator = OperatorDoor(self.driver, lambda name: self.spawn(self._load(name)))
+        self.operator = OperatorDoor(
+            self.driver, lambda name: self.spawn(self._load(name)), self.request_stop
+        )
         self.handle = self._handle()
         self.api_port_app = ControlApp(self.api, self.handle)
 
@@ -122,9 +127,16 @@ class RunningNode:
         self.spawn(background.sample_load(self.api.load_samples, self._load_changed))
 
     def request_stop(self, reason: str) -> None:
-        """Ask for an orderly stop; `exited` is set when the engines are gone."""
+        """Ask for an orderly stop; `exited` is set when the engines are gone, or it takes too long."""
         self.api.refuse_new()
         self.driver.post(ev.StopRequested(reason))
+        overdue_s = self.options.stop_grace_s + STOP_MARGIN_S
+        asyncio.get_running_loop().call_later(overdue_s, self.exit, exit_codes.CUT_OFF)
+
+    def exit(self, code: int) -> None:
+        """Set `exited`; the first code stays."""
+        if not self.exited.done():
+            self.exited.set_result(code)
 
     async def close(self) -> None:
         """End what is left, whatever the state. May be called at any time."""
@@ -166,8 +178,7 @@ class RunningNode:
     def leave_and_exit(self, exit_code: int, reason: str) -> None:
         """Tell the boot that the node is done."""
         log.info("Leaving: %s.", reason)
-        if not self.exited.done():
-            self.exited.set_result(exit_code)
+        self.exit(exit_code)
 
     async def _drain_and_stop(self, run_id: RunId, grace_s: float) -> None:
         assert self._supervisor is not None

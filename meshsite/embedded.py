@@ -1,13 +1,12 @@
 """A node inside somebody else's ASGI server: no ports of its own, flags from the environment."""
 
-import asyncio
 import logging
 
 from meshsite import django_side, node_logging, settings
-from meshsite.boot import STOP_MARGIN_S, remembered_quic_port
+from meshsite.boot import remembered_quic_port
 from meshsite.compose import Endpoints, RunningNode
 from meshsite.invitation import open_identity
-from meshsite.options import parse
+from meshsite.options import Options, parse
 from models_registry import children
 from nodes.runtime.handle import AsgiApp
 from nodes.runtime.home import Home, enter
@@ -23,6 +22,7 @@ class EmbeddedNode:
         self._node = node
         self.api: AsgiApp = node.api_port_app
         self.console = console
+        self.loopback_only = node.options.loopback_only
 
     @classmethod
     async def start(cls) -> "EmbeddedNode":
@@ -33,6 +33,14 @@ class EmbeddedNode:
         """
         options = parse([], "mesh-llm (environment)")
         home = enter(settings.MESH_LLM_HOME, ephemeral=settings.MESH_LLM_EPHEMERAL_KEY)
+        try:
+            return cls._on(options, home)
+        except BaseException:
+            home.close()
+            raise
+
+    @classmethod
+    def _on(cls, options: Options, home: Home) -> "EmbeddedNode":
         node_logging.configure(home.logs, as_json=options.log_json)
         for line in children.reap(home.run):
             log.warning("%s", line)
@@ -49,8 +57,6 @@ class EmbeddedNode:
     async def stop(self) -> None:
         """Drain, end the engines, give the folder back."""
         self._node.request_stop("Stopping: the server shuts down.")
-        await asyncio.wait(
-            [self._node.exited], timeout=self._node.options.stop_grace_s + STOP_MARGIN_S
-        )
+        await self._node.exited
         await self._node.close()
         self._home.close()

@@ -17,10 +17,16 @@ LOAD_ANSWER_S = 20.0
 class OperatorDoor:
     """Turns requests into events and waits until the core has taken them."""
 
-    def __init__(self, driver: Driver, load: Callable[[str], "asyncio.Task[str]"]) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        load: Callable[[str], "asyncio.Task[str]"],
+        request_stop: Callable[[str], None],
+    ) -> None:
         """`load` begins to fetch a model; its task returns why not, or nothing, and outlives the asking."""
         self._driver = driver
         self._load = load
+        self._request_stop = request_stop
 
     async def drop(self, model: str) -> OperatorResult:
         """Stop serving a model. It counts as cold at once; its open answers may finish."""
@@ -75,7 +81,7 @@ class OperatorDoor:
 
     async def stop(self) -> OperatorResult:
         """Stop the node in good order."""
-        self._driver.post(ev.StopRequested("An operator stopped the node."))
+        self._request_stop("An operator stopped the node.")
         await asyncio.sleep(0)
         running = [s for s in self._driver.node.serving.slots.values() if s.run]
         busy = any(s.run and s.run.state is RunState.READY for s in running)

@@ -241,6 +241,10 @@ def _api_key(value: str | None, file: Path | None) -> str | None:
             raise OptionsError(f"--api-key-file {file} cannot be read: {error}.") from error
     if value is not None and not value:
         raise OptionsError("The API key is empty; give at least one character.")
+    if value is not None and not (value.isascii() and value.isprintable()):
+        raise OptionsError(
+            "The API key has characters that no HTTP header carries; use plain ASCII."
+        )
     return value
 
 

@@ -103,7 +103,7 @@ def enter(base: Path, *, ephemeral: bool) -> Home:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
                 raise HomeError(cannot_use(folder, "it is not readable and writable for you"))
-        (path / "run").chmod(0o700)
+            folder.chmod(0o700)  # one that was there may be open to others
         lock_fd = _lock(path)
         return Home(path, base, ephemeral, _secret(path / "run" / "secret"), lock_fd)
     except BaseException as error:
