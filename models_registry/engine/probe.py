@@ -4,6 +4,7 @@ Decides nothing about models. A warm start runs nothing: the answer is kept as J
 binaries' path, inode, size and time of their last change.
 """
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -163,10 +164,13 @@ def _rpc_version(rpc: Path, flags: EngineFlags) -> str:
             stderr=writer,
             env=_quiet_env(os.environ),
         ) as process:
+            # The probe's thread is a daemon: a node that ends at once never reaches its `finally`.
+            atexit.register(process.kill)
             try:
                 return _read_banner(reader, process)
             finally:
                 process.kill()
+                atexit.unregister(process.kill)
     except OSError:
         return ""
     finally:
