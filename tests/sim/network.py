@@ -76,9 +76,29 @@ class SimLink:
 class SimNode:
     """One process: a GossipNode, its links and what the rest of the node would have seen."""
 
-    __slots__ = ("address", "alive", "backlog", "born", "former", "died_at", "gossip", "index", "left", "links", "name",
-                 "node_id", "paused_until", "rate", "requests", "silent", "skew", "story", "twin",
-                 "views", "wake")  # fmt: skip
+    __slots__ = (
+        "address",
+        "alive",
+        "backlog",
+        "born",
+        "died_at",
+        "former",
+        "gossip",
+        "index",
+        "left",
+        "links",
+        "name",
+        "node_id",
+        "paused_until",
+        "rate",
+        "requests",
+        "silent",
+        "skew",
+        "story",
+        "twin",
+        "views",
+        "wake",
+    )  # fmt: skip
 
     def __init__(self, index: int, name: str, address: str, gossip: GossipNode) -> None:
         self.index = index
