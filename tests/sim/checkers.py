@@ -67,7 +67,7 @@ class Checkers:
         dead_for = self._network.now - subject.died_at
         if not subject.alive and dead_for > IN_FLIGHT_S and view.node_id not in node.views:
             self._find(f"ghost: {node.name} (re-)added {subject.name}, dead for {dead_for:.1f} s")
-        if (view.incarnation, view.version) > subject.gossip.record.order:
+        if (view.incarnation, view.version) > max(subject.former, subject.gossip.record.order):
             self._find(
                 f"second writer: {node.name} has a word of {subject.name} that it never said"
             )

@@ -76,9 +76,29 @@ class SimLink:
 class SimNode:
     """One process: a GossipNode, its links and what the rest of the node would have seen."""
 
-    __slots__ = ("address", "alive", "backlog", "born", "died_at", "gossip", "index", "left", "links", "name",
-                 "node_id", "paused_until", "rate", "requests", "silent", "skew", "story", "twin",
-                 "views", "wake")  # fmt: skip
+    __slots__ = (
+        "address",
+        "alive",
+        "backlog",
+        "born",
+        "died_at",
+        "former",
+        "gossip",
+        "index",
+        "left",
+        "links",
+        "name",
+        "node_id",
+        "paused_until",
+        "rate",
+        "requests",
+        "silent",
+        "skew",
+        "story",
+        "twin",
+        "views",
+        "wake",
+    )  # fmt: skip
 
     def __init__(self, index: int, name: str, address: str, gossip: GossipNode) -> None:
         self.index = index
@@ -87,6 +107,7 @@ class SimNode:
         self.gossip = gossip
         self.node_id = gossip.node_id
         self.born = gossip.record.claim.incarnation
+        self.former = (0, 0)
         self.alive = True
         self.left = False
         self.silent = False
@@ -174,6 +195,9 @@ class Network:
     # --- nodes -----------------------------------------------------------------
 
     def add(self, node: SimNode) -> None:
+        before = self.nodes.get(node.node_id)
+        if before is not None:
+            node.former = max(before.former, before.gossip.record.order)
         self.nodes[node.node_id] = node
         self.by_address[node.address] = node
         self._arm(node)

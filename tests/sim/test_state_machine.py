@@ -1,6 +1,6 @@
 """Hypothesis plays operator and fate on three to five nodes; afterwards everyone agrees again."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -56,7 +56,7 @@ class SmallMesh(RuleBasedStateMachine):
 
 
 SmallMesh.TestCase.settings = settings(
-    max_examples=15, stateful_step_count=12, deadline=None, derandomize=True,
+    max_examples=15, stateful_step_count=12, deadline=None, derandomize=True, phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 TestSmallMesh = SmallMesh.TestCase
