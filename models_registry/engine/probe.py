@@ -4,7 +4,6 @@ Decides nothing about models. A warm start runs nothing: the answer is kept as J
 binaries' path, inode, size and time of their last change.
 """
 
-import atexit
 import contextlib
 import hashlib
 import json
@@ -24,6 +23,7 @@ from typing import Any
 
 from models_registry.engine.faults import EngineBroken
 from models_registry.engine.flags import EngineFlags, is_server_help, parse_flags, parse_version
+from models_registry.supervision import exec_child
 from nodes.mesh.plans import EngineFacts
 
 PROBE_TIMEOUT_S = 20.0
@@ -157,20 +157,19 @@ def _rpc_version(rpc: Path, flags: EngineFlags) -> str:
         port = chosen.getsockname()[1]
     reader, writer = os.openpty()
     try:
+        # Tied to this thread: a node that ends at once never reaches the `finally` below.
+        tied = [sys.executable, "-I", "-S", exec_child.__file__, str(os.getpid())]
         with subprocess.Popen(
-            [str(rpc), flags.rpc_port, str(port)],
+            [*tied, str(rpc), flags.rpc_port, str(port)],
             stdin=subprocess.DEVNULL,
             stdout=writer,
             stderr=writer,
             env=_quiet_env(os.environ),
         ) as process:
-            # The probe's thread is a daemon: a node that ends at once never reaches its `finally`.
-            atexit.register(process.kill)
             try:
                 return _read_banner(reader, process)
             finally:
                 process.kill()
-                atexit.unregister(process.kill)
     except OSError:
         return ""
     finally:

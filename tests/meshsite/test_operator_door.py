@@ -7,7 +7,7 @@ import pytest
 
 from meshsite import operator_door
 from meshsite.operator_door import OperatorDoor
-from nodes.mesh.events import DropRequested, ModelWanted, ResourcesSampled
+from nodes.mesh.events import DropRequested, ModelWanted, ResourcesSampled, StopRequested
 from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.node import MeshNode
 from nodes.mesh.plans import ServerPlan
@@ -33,7 +33,11 @@ async def door_of() -> AsyncIterator[Callable[[MeshNode], OperatorDoor]]:
     def made(node: MeshNode) -> OperatorDoor:
         driver = Driver(node, Feed(), Nothing())
         tasks.append(asyncio.create_task(driver.run()))
-        return OperatorDoor(driver, lambda name: asyncio.create_task(fetched(name)))
+        return OperatorDoor(
+            driver,
+            lambda name: asyncio.create_task(fetched(name)),
+            lambda reason: driver.post(StopRequested(reason)),
+        )
 
     yield made
     for task in tasks:
