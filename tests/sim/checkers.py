@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from nodes.mesh.gossip_effects import GossipEffect, MemberState, MemberView, PublishMembers
 from nodes.mesh.ids import NodeId
-from tests.sim.network import Network, SimNode
+from tests.sim.network import Network
+from tests.sim.parts import SimNode
 
 IN_FLIGHT_S = 2.5
 """A node that died so recently may still be met by what it sent while it lived (stalls read it late)."""

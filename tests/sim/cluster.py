@@ -10,7 +10,8 @@ from nodes.mesh.gossip_events import Contact, JoinRequested, LeaveRequested
 from nodes.mesh.ids import NodeId
 from tests.sim.checkers import Checkers
 from tests.sim.identities import identity
-from tests.sim.network import Faults, Network, SimNode
+from tests.sim.network import Network
+from tests.sim.parts import Faults, SimNode
 
 Plant = Callable[[GossipNode], None]
 EPOCH_MS = 1_790_000_000_000

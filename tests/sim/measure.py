@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tests.sim.cluster import Cluster
-from tests.sim.network import Faults, SimNode
+from tests.sim.parts import Faults, SimNode
 
 Row = tuple[str, str, str, bool]
 """(figure, wanted, measured, kept)."""

@@ -7,7 +7,7 @@ import msgspec
 
 from nodes.mesh.gossip_events import AnnouncementChanged
 from tests.sim.cluster import Cluster, Plant
-from tests.sim.network import Faults
+from tests.sim.parts import Faults
 
 REST_S = 100.0
 STEPS = 12

@@ -6,7 +6,7 @@ import pytest
 from nodes.mesh.gossip_events import AnnouncementChanged
 from tests.sim import planted
 from tests.sim.cluster import Cluster, Plant
-from tests.sim.network import Faults
+from tests.sim.parts import Faults
 from tests.sim.swarm import Swarm
 
 

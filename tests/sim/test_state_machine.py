@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.sim.cluster import Cluster
-from tests.sim.network import Faults
+from tests.sim.parts import Faults
 
 
 class SmallMesh(RuleBasedStateMachine):

@@ -10,7 +10,7 @@ from nodes.mesh.messages import Accusation, Ping
 from nodes.mesh.records import make_record, parse_record
 from tests.sim.cluster import Cluster, announcement
 from tests.sim.identities import identity
-from tests.sim.network import Faults
+from tests.sim.parts import Faults
 
 
 def _frame(version: int, message: object) -> bytes:

@@ -1,0 +1,86 @@
+"""What the simulated world is made of: its faults, its links, its processes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from nodes.mesh.gossip import GossipNode
+from nodes.mesh.gossip_events import LinkId, RequestId
+from nodes.mesh.ids import NodeId
+
+
+@dataclass
+class Faults:
+    """What the network does wrong, everywhere. Probabilities 0 to 1, times in seconds."""
+
+    loss: float = 0.0
+    delay_s: float = 0.001
+    jitter_s: float = 0.001
+    duplication: float = 0.0
+    reordering: float = 0.0
+
+
+class SimLink:
+    __slots__ = ("a", "b", "number", "used_at")
+
+    def __init__(self, number: int, a: "SimNode", b: "SimNode", now: float) -> None:
+        self.number = LinkId(number)
+        self.a = a
+        self.b = b
+        self.used_at = now
+
+    def other(self, node: "SimNode") -> "SimNode":
+        return self.b if node is self.a else self.a
+
+
+class SimNode:
+    """One process: a GossipNode, its links and what the rest of the node would have seen."""
+
+    __slots__ = (
+        "address",
+        "alive",
+        "backlog",
+        "born",
+        "died_at",
+        "former",
+        "gossip",
+        "index",
+        "left",
+        "links",
+        "name",
+        "node_id",
+        "paused_until",
+        "rate",
+        "requests",
+        "silent",
+        "skew",
+        "story",
+        "twin",
+        "views",
+        "wake",
+    )  # fmt: skip
+
+    def __init__(self, index: int, name: str, address: str, gossip: GossipNode) -> None:
+        self.index = index
+        self.name = name
+        self.address = address
+        self.gossip = gossip
+        self.node_id = gossip.node_id
+        self.born = gossip.record.claim.incarnation
+        self.former = (0, 0)
+        self.alive = True
+        self.left = False
+        self.silent = False
+        self.twin = False
+        self.died_at = 0.0
+        self.paused_until = 0.0
+        self.skew = 0.0
+        self.rate = 1.0
+        self.wake = float("inf")
+        self.links: dict[NodeId, SimLink] = {}
+        self.backlog: list[Any] = []
+        self.requests: dict[int, tuple[SimNode, RequestId]] = {}
+        self.views: dict[NodeId, Any] = {}
+        self.story: list[str] = []
+
+    def clock(self, now: float) -> float:
+        return self.skew + now * self.rate
