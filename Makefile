@@ -1,9 +1,11 @@
 # The project's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test dev check fast scenarios bench lock clean
+.PHONY: help setup run test dev check fast scenarios sim fuzz bench lock clean
 PY := .venv/bin/python
 ARGS ?=
 RUNS ?= 1
+SEED ?=
+FRAMES ?= 20000
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +35,12 @@ fast: dev ## the fast tests alone
 scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to repeat them
 	@for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
 	  $(PY) -m pytest -q tests/e2e -k scenario || exit 1; done
+
+sim: dev ## the simulator: make sim SEED=n replays one seed with every node's story, without it a swarm runs
+	@$(PY) -m tests.sim $(if $(SEED),--seed $(SEED),--swarm 20)
+
+fuzz: dev ## hostile bytes against frames, tokens and handshakes; make fuzz FRAMES=1000000 for the full count
+	@$(PY) -m tests.fuzz --frames $(FRAMES)
 
 bench: setup ## paired measurements against nginx and LiteLLM; writes docs/benchmarks.md (minutes)
 	@$(PY) -m benchmarks --write $(ARGS)

@@ -40,14 +40,11 @@ from nodes.mesh.gossip_events import (
     RequestReceived,
 )
 from nodes.mesh.ids import NodeId
-from tests.sim.parts import Faults, SimLink, SimNode
+from tests.sim.parts import Faults, Observer, SimLink, SimNode
 
 FIRST_PTO_S = 0.04
 LOST_AFTER_S = 30.0
 _TRACE = struct.Struct("<dII")
-
-
-Observer = Callable[["SimNode", GossipEffect], None]
 
 
 class Network:

@@ -1,9 +1,11 @@
 """What the simulated world is made of: its faults, its links, its processes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from nodes.mesh.gossip import GossipNode
+from nodes.mesh.gossip_effects import GossipEffect
 from nodes.mesh.gossip_events import LinkId, RequestId
 from nodes.mesh.ids import NodeId
 
@@ -84,3 +86,7 @@ class SimNode:
 
     def clock(self, now: float) -> float:
         return self.skew + now * self.rate
+
+
+Observer = Callable[[SimNode, GossipEffect], None]
+"""Told of every effect that a node asked for."""
