@@ -32,7 +32,13 @@ def lines(facts: Greeting) -> list[str]:
     if facts.operator_url:
         shown.append(f"  Operator {facts.operator_url}   (opens once; lets you act in the console)")
     if facts.token:
-        shown.extend(["", "  Invite   (treat it like a password)", f"  {facts.token}"])
+        shown.extend(
+            [
+                "",
+                "  Invite   (for joining, which the next version brings; treat it like a password)",
+                f"  {facts.token}",
+            ]
+        )
     shown.extend(_usage(facts.api_url, key))
     return shown
 

@@ -135,7 +135,9 @@ class ApiApp:
         route = find(request.path)
         if route is None:
             shown = request.path[:100]
-            text = f"There is no {request.method} {shown} here. The API is under /v1."
+            text = (
+                f"There is no {request.method} {shown} here. Ask below /v1, such as GET /v1/models."
+            )
             raise Fault(FaultKind.NO_ROUTE, text)
         if request.method not in route.methods:
             allow = ((b"allow", ", ".join((*route.methods, "OPTIONS")).encode("ascii")),)

@@ -5,17 +5,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
 
+from nodes.management.word_command import WordCommand
 from nodes.runtime.control_client import NodeNotReached, call
 
 EXIT_FAILED = 1
 
 
-class NodeCommand(BaseCommand):
+class NodeCommand(WordCommand):
     """A management command that asks the running node."""
-
-    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the flag that names another node than this home's."""

@@ -198,7 +198,8 @@ class Serving:
         running = any(slot.run for slot in self.slots.values())
         if self._leave_when_empty and not running and not self._left:
             self._left = True
-            yield LeaveAndExit(0, "nothing is left to serve")
+            reason = "stopped as asked" if self.stopping else "its last model was dropped"
+            yield LeaveAndExit(0, reason)
         if self.stopping or self.engine is None or self.resources is None:
             return
         yield from self._start_missing(now)

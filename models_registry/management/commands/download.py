@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from models_registry.progress import OnProgress, Progress
 from models_registry.resolve import BadModelFile, DownloadFailed, ModelNotFound, resolve
+from nodes.management.word_command import WordCommand
 
 PLAIN_STEP = 0.1
 """Share of the download between two lines where no terminal shows a bar."""
 
 
-class Command(BaseCommand):
+class Command(WordCommand):
     """Downloads a model."""
 
     help = "Download a model of the catalogue, or org/repo/file.gguf of the hub. Goes on where it stopped."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("model", help="a catalogue name, or org/repo/file.gguf")

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from models_registry.engine.faults import EngineFault
 from models_registry.engine.probe import Engine
 from models_registry.engine.steps import Progress
+from nodes.management.word_command import WordCommand
 
 
-class Command(BaseCommand):
+class Command(WordCommand):
     """Install or show the engine. Never needs the database."""
 
     help = "Install llama.cpp's engine into the home, or show the one in use."
-    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's own declaration
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the two words and their options."""

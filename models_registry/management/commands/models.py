@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from models_registry.catalogue import GB
 from models_registry.listing import Listing, Row, list_models
+from nodes.management.word_command import WordCommand
 
 RAM_SHARE = 0.75
 """Share of RAM that a node without a GPU offers (the specification's rule)."""
 SLOTS_DEFAULT = 4
 
 
-class Command(BaseCommand):
+class Command(WordCommand):
     """Lists models."""
 
     help = "List the models on disk and in the catalogue, and whether they fit this machine."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--models-dir", type=Path, default=settings.MESH_LLM_MODELS_DIR)

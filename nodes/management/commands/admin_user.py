@@ -10,11 +10,13 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
+from nodes.management.word_command import WordCommand
 
-class Command(BaseCommand):
+
+class Command(WordCommand):
     """Make a superuser, asking for what was not given."""
 
     help = "Make an account for the admin and the console (asks for name and password)."
