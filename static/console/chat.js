@@ -132,6 +132,8 @@ async function answer() {
   const began = Date.now();
   message.error = await ask({ model, messages }, controller.signal, callbacks(message, view, began));
   if (controller.signal.aborted) message.stopped = true;
+  // What came after the last rendering is known as text only.
+  if (message.content && (message.stopped || message.error)) await renderKept([view]);
   running = null;
   showRunning(false);
   const follow = nearEnd();

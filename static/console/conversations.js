@@ -5,16 +5,34 @@ const CONVERSATIONS_MAX = 40;
 const MESSAGES_MAX = 200;
 const CHARS_MAX = 2_000_000;
 
-let all = load();
+const text = (value) => (typeof value === "string" ? value : "");
+const number = (value) => (Number.isFinite(value) ? value : undefined);
+
+// What is kept may be of another version or written by hand: only what fits is taken.
+function messageFrom(kept) {
+  const { role, content, reasoning, model, node, error, tokens_per_s: speed, tokens, thought_s: thought, stopped, cut } = kept;
+  if (role === "user") return { role, content };
+  return {
+    role, content, reasoning: text(reasoning), model: text(model), node: text(node), error: text(error),
+    tokens_per_s: number(speed), tokens: number(tokens), thought_s: number(thought), stopped: stopped === true, cut: cut === true,
+  };
+}
+
+function conversationFrom({ id, title, messages }) {
+  const good = messages.filter((kept) => kept && ["user", "assistant"].includes(kept.role) && typeof kept.content === "string");
+  return { id, title: text(title), messages: good.map(messageFrom) };
+}
 
 function load() {
   try {
     const kept = JSON.parse(localStorage.getItem(KEY) ?? "[]");
-    return Array.isArray(kept) ? kept.filter((item) => item && typeof item.id === "string" && Array.isArray(item.messages)) : [];
+    return kept.filter((item) => item && typeof item.id === "string" && Array.isArray(item.messages)).map(conversationFrom);
   } catch {
     return [];
   }
 }
+
+let all = load();
 
 /** Keep everything that fits; false when this browser keeps nothing at all. */
 export function save() {
