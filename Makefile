@@ -1,6 +1,6 @@
 # The project's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test dev check fast scenarios bench lock clean
+.PHONY: help setup run test dev check fast scenarios screenshots bench lock clean
 PY := .venv/bin/python
 ARGS ?=
 RUNS ?= 1
@@ -33,6 +33,9 @@ fast: dev ## the fast tests alone
 scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to repeat them
 	@for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
 	  $(PY) -m pytest -q tests/e2e -k scenario || exit 1; done
+
+screenshots: dev ## the README's pictures of the console anew, from a real node; ARGS="--all DIR" for every view
+	@CHROMIUM="$$(scripts/chromium.sh)" && export CHROMIUM && $(PY) scripts/screenshots.py $(ARGS)
 
 bench: setup ## paired measurements against nginx and LiteLLM; writes docs/benchmarks.md (minutes)
 	@$(PY) -m benchmarks --write $(ARGS)
