@@ -7,3 +7,4 @@ class ModelsRegistryConfig(AppConfig):
     """The app `models_registry`."""
 
     name = "models_registry"
+    verbose_name = "Models"

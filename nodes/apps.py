@@ -7,3 +7,4 @@ class NodesConfig(AppConfig):
     """The app `nodes`."""
 
     name = "nodes"
+    verbose_name = "Mesh"

@@ -7,3 +7,4 @@ class ProxyConfig(AppConfig):
     """The app `proxy`."""
 
     name = "proxy"
+    verbose_name = "API"
