@@ -1,6 +1,6 @@
 # The project's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test dev check fast scenarios sim fuzz bench lock clean
+.PHONY: help setup run test dev check fast scenarios sim fuzz screenshots bench lock clean
 PY := .venv/bin/python
 ARGS ?=
 RUNS ?= 1
@@ -41,6 +41,9 @@ sim: dev ## the simulator: make sim SEED=n replays one seed with every node's st
 
 fuzz: dev ## hostile bytes against frames, tokens and handshakes; make fuzz FRAMES=1000000 for the full count
 	@$(PY) -m tests.fuzz --frames $(FRAMES)
+
+screenshots: dev ## the README's pictures of the console anew, from a real node; ARGS="--all DIR" for every view
+	@CHROMIUM="$$(scripts/chromium.sh)" && export CHROMIUM && $(PY) scripts/screenshots.py $(ARGS)
 
 bench: setup ## paired measurements against nginx and LiteLLM; writes docs/benchmarks.md (minutes)
 	@$(PY) -m benchmarks --write $(ARGS)

@@ -14,8 +14,7 @@ def lay_ground(scratch: Path, model: Path | None = None) -> Ground:
     `model` None: the demo model that the project ships.
     """
     fake = write_fake_engine(scratch / "bin")
-    told = os.environ.get("MESH_LLM_TEST_ENGINE")
-    real = Path(told) if told else REPO / ".cache" / "engine"
+    real = _real_engine()
     models = [model] if model else sorted((REPO / "models_registry" / "demo").rglob("*.gguf"))
     missing = ""
     if not (real / "llama-server").exists():
@@ -25,3 +24,10 @@ def lay_ground(scratch: Path, model: Path | None = None) -> Ground:
     if missing:
         return Ground(scratch, fake, None, None, absent_real=missing)
     return Ground(scratch, fake, real, models[0].resolve(), own_model=model is not None)
+
+
+def _real_engine() -> Path:
+    """Return the folder that was told, or where `make setup` puts the engine."""
+    told = os.environ.get("MESH_LLM_TEST_ENGINE")
+    home = Path(os.environ.get("MESH_LLM_HOME") or "~/.mesh-llm").expanduser()
+    return Path(told) if told else home / "engine"

@@ -49,7 +49,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
             obj.prefix = key[:SHOWN_PREFIX_CHARS]
             obj.digest = key_digest(key, key_secret())
             messages.warning(
-                request, f"The key, shown this once: {key} Copy it now; it is not kept."
+                request, f"Copy the key now; it is shown this once and not kept: {key}"
             )
         super().save_model(request, obj, form, change)
         transaction.on_commit(reload_key_ring)

@@ -48,11 +48,15 @@ function emptyState() {
     ready ? el("div", { class: "ideas" }, ...ideas) : null);
 }
 
+function showPane(on) {
+  byId("conversations-pane").classList.toggle("open", on);
+  byId("conversations-toggle").setAttribute("aria-expanded", on);
+}
+
 async function open(conversation) {
   stop();
   current = conversation;
-  byId("conversations-pane").classList.remove("open");
-  byId("conversations-toggle").setAttribute("aria-expanded", "false");
+  showPane(false);
   renderList();
   await renderMessages();
 }
@@ -232,9 +236,14 @@ export function startChat() {
   byId("chat-new").addEventListener("click", () => { open(kept.create()); byId("prompt").focus(); });
   byId("chat-rename").addEventListener("click", rename);
   byId("chat-delete").addEventListener("click", removeCurrent);
-  byId("conversations-toggle").addEventListener("click", (event) => {
-    const shown = byId("conversations-pane").classList.toggle("open");
-    event.currentTarget.setAttribute("aria-expanded", shown);
+  // On a phone the list lies over the messages: it goes by its button, by Escape and by a touch beside it.
+  const paneOpen = () => byId("conversations-pane").classList.contains("open");
+  byId("conversations-toggle").addEventListener("click", () => showPane(!paneOpen()));
+  addEventListener("pointerdown", (event) => {
+    if (paneOpen() && !event.target.closest("#conversations-pane, #conversations-toggle")) showPane(false);
+  });
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && paneOpen()) { showPane(false); byId("conversations-toggle").focus(); }
   });
   store.watch(["model/"], renderPicker);
   renderList();

@@ -33,10 +33,20 @@ class NodeProcess:
     """`mesh-llm ARGS` under a home of its own. A context manager: the node is ended, whatever happens."""
 
     def __init__(
-        self, home: Path, *args: str, engine: Path | None = None, until: str = "ready", **env: str
+        self,
+        home: Path,
+        *args: str,
+        engine: Path | None = None,
+        until: str = "ready",
+        checkout: Path = REPO,
+        **env: str,
     ) -> None:
-        """`until`: what entering waits for, ``ready`` (a model answers) or ``open`` (the port does)."""
+        """`until`: what entering waits for, ``ready`` (a model answers) or ``open`` (the port does).
+
+        `checkout` is the folder whose code runs.
+        """
         self.home = home
+        self._checkout = checkout
         self._until = until
         self.port = free_port()
         self.args = ["--port", str(self.port), *args]
@@ -58,7 +68,7 @@ class NodeProcess:
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "meshsite.cli", *self.args],
-                cwd=REPO, env=self._env, stdout=output, stderr=subprocess.STDOUT,
+                cwd=self._checkout, env=self._env, stdout=output, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         return self
@@ -174,7 +184,7 @@ class NodeProcess:
         """Run another word of `mesh-llm` under the same home."""
         return subprocess.run(
             [sys.executable, "-m", "meshsite.cli", *words],
-            cwd=REPO, env=self._env, capture_output=True, text=True, timeout=60,
+            cwd=self._checkout, env=self._env, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
 
     def children(self) -> list[psutil.Process]:

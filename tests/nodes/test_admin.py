@@ -111,6 +111,8 @@ def test_facts_can_be_read_and_not_changed(staff: Client, model: type[Model]) ->
 def test_the_index_and_every_app_render(staff: Client) -> None:
     html = _text(staff, "/admin/")
     assert "What this node knows" in html
+    for name in ("Mesh", "Models", "API"):
+        assert f"Models in the {name} application" in html
     for app in ("nodes", "models_registry", "proxy", "auth"):
         _text(staff, f"/admin/{app}/")
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.console.conftest import OpenPage
 from tests.fakes.console_thread import ConsoleThread
-from tests.fakes.node_handle import model_entry
+from tests.fakes.node_handle import ScriptedNode, model_entry
 
 pytestmark = pytest.mark.browser
 
@@ -37,6 +38,10 @@ def _unhurt(page: Page) -> None:
     assert inside == []
 
 
+def _answer_with(pieces: list[dict[str, Any]], node: ScriptedNode) -> None:
+    node.api.deltas = pieces
+
+
 def _ask(page: Page, text: str) -> None:
     page.fill("#prompt", text)
     page.press("#prompt", "Enter")
@@ -53,7 +58,7 @@ def test_an_answer_cannot_act_while_it_streams_or_after_a_reload(
     for answer in ANSWERS:
         pieces: list[dict[str, Any]] = [{"reasoning_content": answer}]
         pieces += [{"content": answer[at : at + 7]} for at in range(0, len(answer), 7)]
-        console.do(lambda node, pieces=pieces: setattr(node.api, "deltas", pieces))
+        console.do(partial(_answer_with, pieces))
         _ask(page, HOSTILE)
         _unhurt(page)
     for link in page.locator(".prose a").all():

@@ -212,3 +212,31 @@ def test_a_tab_that_slept_is_right_again(console: ConsoleThread, open_page: Open
     expect(page.locator("#serving .model-name", has_text="new")).to_be_visible()
     expect(page.locator("#connection")).to_have_text("Live")
     assert len(sockets) == 2
+
+
+def test_the_list_of_chats_on_a_phone_opens_and_goes_again(open_page: OpenPage) -> None:
+    page = open_page("/#chat", width=390)
+    pane = page.locator("#conversations-pane")
+    expect(pane).to_be_hidden()
+    page.click("#conversations-toggle")
+    expect(pane).to_be_visible()
+    page.mouse.click(380, 400)
+    expect(pane).to_be_hidden()
+    page.click("#conversations-toggle")
+    page.keyboard.press("Escape")
+    expect(pane).to_be_hidden()
+    assert _focused(page) == "conversations-toggle"
+    expect(page.locator("#conversations-toggle")).to_have_attribute("aria-expanded", "false")
+
+
+def test_a_title_keeps_its_room_beside_the_picker_on_a_phone(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    console.do(lambda node: node.feed.publish({"model/zed-of-a-long-name": model_entry("zed")}))
+    page = open_page("/#chat", width=390)
+    page.fill("#prompt", "A question of some length")
+    page.press("#prompt", "Enter")
+    title = page.locator("#chat-title")
+    expect(title).to_have_text("A question of some length")
+    assert page.evaluate("(e) => e.scrollWidth <= e.clientWidth + 1", title.element_handle())
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
