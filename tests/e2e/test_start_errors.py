@@ -12,9 +12,9 @@ pytestmark = pytest.mark.e2e
 
 def refused(node: NodeProcess, code: int = 1) -> str:
     """Return what a node that does not start says last."""
-    with_start = node.start()
-    assert with_start.wait_exit() == code, node.output
-    node.wait_childless(5)
+    with node.not_waited_for():
+        assert node.wait_exit() == code, node.output
+        node.wait_childless(5)
     lines = [line for line in node.output.splitlines() if line.startswith("mesh-llm: ")]
     assert len(lines) == 1, node.output
     assert "Traceback" not in node.output
