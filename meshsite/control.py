@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from nodes.runtime.handle import NodeHandle, OperatorResult
+from nodes.runtime.handle import NodeHandle
+from nodes.runtime.operate import ACTIONS, operate
 from proxy.asgi import ApiApp
 
 PREFIX = "/mesh/"
@@ -63,24 +64,10 @@ class ControlApp:
             model = str(asked.get("model", ""))
         except (ValueError, AttributeError):
             return 400, {"ok": False, "text": "The body is not a JSON object."}
-        result = await self._act(word, model)
-        if result is None:
+        if word not in ACTIONS:
             return 404, {"ok": False, "text": f"There is no action called {word[:40]}."}
+        result = await operate(self._handle, word, model)
         return (200 if result.ok else 409), asdict(result)
-
-    async def _act(self, word: str, model: str) -> OperatorResult | None:
-        operator = self._handle.operator
-        match word:
-            case "drop":
-                return await operator.drop(model)
-            case "load":
-                return await operator.load(model)
-            case "restart":
-                return await operator.restart(model)
-            case "stop":
-                return await operator.stop()
-            case _:
-                return None
 
 
 def _is_ours(scope: Any, secret: str) -> bool:

@@ -23,6 +23,7 @@ from nodes import access
 from nodes.live_view import LiveView
 from nodes.runtime import handle as node_handle
 from nodes.runtime.handle import NodeHandle, OperatorResult
+from nodes.runtime.operate import operate
 from nodes.runtime.web_guard import host_allowed, origin_allowed
 
 logger = logging.getLogger(__name__)
@@ -146,23 +147,6 @@ class GossipConsumer(AsyncConsumer):
         task = asyncio.create_task(_carry_out(handle, payload))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def operate(handle: NodeHandle, action: str, model: str) -> OperatorResult:
-    """Return the true outcome of one operator action; unknown actions are an outcome too."""
-    match action:
-        case "drop":
-            return await handle.operator.drop(model)
-        case "load":
-            return await handle.operator.load(model)
-        case "restart":
-            return await handle.operator.restart(model)
-        case "stop":
-            return await handle.operator.stop()
-        case _:
-            return OperatorResult(
-                False, "Unknown action: this node knows drop, load, restart and stop."
-            )
 
 
 async def _carry_out(handle: NodeHandle, payload: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from nodes import access
-from nodes.consumers import operate
+from nodes.runtime.operate import operate
 from nodes.markup import RENDER_MAX_CHARS, render_markdown
 from nodes.middleware import refuse
 from nodes.runtime import handle as node_handle

@@ -41,13 +41,13 @@ class NodeProcess:
         checkout: Path = REPO,
         **env: str,
     ) -> None:
-        """`until`: what entering waits for, ``ready`` (a model answers) or ``open`` (the port does).
+        """`until`: what entering waits for, ``ready`` (a model answers), ``open`` (the port does) or ``started``.
 
         `checkout` is the folder whose code runs.
         """
         self.home = home
         self._checkout = checkout
-        self._until = until
+        self.until = until
         self.port = free_port()
         self.args = ["--port", str(self.port), *args]
         if engine is not None:
@@ -76,7 +76,8 @@ class NodeProcess:
     def __enter__(self) -> Self:
         self.start()
         try:
-            (self.wait_ready if self._until == "ready" else self.wait_open)()
+            if self.until != "started":
+                (self.wait_ready if self.until == "ready" else self.wait_open)()
         except BaseException:
             self.__exit__(None, None, None)
             raise

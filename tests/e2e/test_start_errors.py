@@ -12,7 +12,8 @@ pytestmark = pytest.mark.e2e
 
 def refused(node: NodeProcess, code: int = 1) -> str:
     """Return what a node that does not start says last."""
-    with node.not_waited_for():
+    node.until = "started"
+    with node:
         assert node.wait_exit() == code, node.output
         node.wait_childless(5)
     lines = [line for line in node.output.splitlines() if line.startswith("mesh-llm: ")]
