@@ -41,7 +41,7 @@ class NodeProcess:
         checkout: Path = REPO,
         **env: str,
     ) -> None:
-        """`until`: what entering waits for, ``ready`` (a model answers), ``open`` (the port does) or ``started``.
+        """`until`: what entering waits for: ``ready`` (a model answers), ``open`` (the port), ``started``.
 
         `checkout` is the folder whose code runs.
         """
