@@ -13,11 +13,11 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from nodes import access
-from nodes.runtime.operate import operate
 from nodes.markup import RENDER_MAX_CHARS, render_markdown
 from nodes.middleware import refuse
 from nodes.runtime import handle as node_handle
 from nodes.runtime.handle import NodeHandle
+from nodes.runtime.operate import operate
 
 LOG_LINES_MAX = 500
 """Log lines in one answer of `/api/logs/<model>`."""
