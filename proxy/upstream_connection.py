@@ -51,6 +51,11 @@ class UpstreamConnection(asyncio.Protocol):
         """Exchanges begun on this connection."""
         self._reset()
 
+    @property
+    def sized(self) -> bool:
+        """Whether the answer's length was announced: a stream's is not."""
+        return self._sized
+
     def _reset(self) -> None:
         self.status = 0
         self.headers: list[Header] = []

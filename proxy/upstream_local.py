@@ -6,6 +6,7 @@ One coarse sweep closes idle connections before the engine does, and ends silent
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +36,7 @@ class LocalUpstreams:
         self._config = config
         self._pools: dict[Address, _Pool] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._spares: set[asyncio.Task[None]] = set()
 
     async def open(self, upstream: Upstream, request: OutboundRequest) -> Answer:
         """Return the answer once its headers are there. Raises UpstreamError."""
@@ -76,7 +78,26 @@ class LocalUpstreams:
         except BaseException:  # cancelled: the slot must be freed at once
             connection.abort()
             raise
+        if not connection.sized:
+            self._keep_spare(address)
         return connection
+
+    def _keep_spare(self, address: Address) -> None:
+        """Have one connection ready while a stream runs: the engine closes that one at its end.
+
+        The next request then does not wait for a connect. At most one a pool, swept like any idle one.
+        """
+        pool = self._pools.get(address)
+        if pool is None or pool.idle or pool.connecting:
+            return
+        task = asyncio.get_running_loop().create_task(self._open_spare(address))
+        self._spares.add(task)
+        task.add_done_callback(self._spares.discard)
+
+    async def _open_spare(self, address: Address) -> None:
+        # Without a spare the next request connects by itself, and tells of what is wrong.
+        with contextlib.suppress(UpstreamError):
+            self._release(address, await self._connect(address))
 
     def _idle_connection(self, address: Address) -> UpstreamConnection | None:
         pool = self._pools.get(address)
