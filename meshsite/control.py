@@ -28,11 +28,13 @@ class ControlApp:
         self._api = api
         self._handle = handle
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Serve `/mesh/...` here and everything else by the API."""
+    def __call__(self, scope: Any, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve `/mesh/...` here and everything else by the API, without a frame of ours in its way."""
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
-            await self._api(scope, receive, send)
-            return
+            return self._api(scope, receive, send)
+        return self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
         status, document = await self._answer(scope, receive)
         body = json.dumps(document).encode()
         headers = [

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from nodes.mesh.events import ServerLoadSampled
-from nodes.mesh.routing import Candidates, RequestNeeds, RoutingTable, candidates
+from nodes.mesh.routing import Candidates, Refusal, RequestNeeds, RoutingTable, candidates
 from proxy import pages
 from proxy.access import Access, clean_request_id, cors_headers, preflight_headers
 from proxy.bodies import Bodies, ClientGone, Receive
@@ -29,6 +29,9 @@ from proxy.upstream_local import LocalUpstreams
 __all__ = ["ApiApp", "ApiConfig"]
 
 OnDisconnect = Callable[[Callable[[], None]], None]
+
+ROUTES_REMEMBERED_MAX = 256
+"""Routing answers kept for one table; names that clients make up must not pile up."""
 
 
 class ApiApp:
@@ -56,6 +59,8 @@ class ApiApp:
         self._load = LoadMeter()
         self._live: set[Exchange] = set()
         self._stopping = False
+        self._table: RoutingTable | None = None
+        self._found: dict[RequestNeeds, Candidates | Refusal] = {}
         self._id_prefix = os.urandom(6).hex()
         self._id_numbers = count(1)
 
@@ -213,10 +218,21 @@ class ApiApp:
             form = route.kind is Kind.FORM
             embeddings = route.kind is Kind.EMBEDDINGS
             needs = read_facts(body, embeddings=embeddings, form=form).needs
-        found = candidates(self._routes(), needs)
+        found = self._candidates(needs)
         if isinstance(found, Candidates):
             return found
         raise refusal_fault(found, self.config.retry_after_s)
+
+    def _candidates(self, needs: RequestNeeds) -> Candidates | Refusal:
+        """Return what routing says, remembered while the table is the same: most requests ask alike."""
+        table = self._routes()
+        if table is not self._table or len(self._found) >= ROUTES_REMEMBERED_MAX:
+            self._table = table
+            self._found.clear()
+        found = self._found.get(needs)
+        if found is None:
+            found = self._found[needs] = candidates(table, needs)
+        return found
 
     def _onward(self, request: InboundRequest, extra: list[Header]) -> list[Header]:
         return [*request.forwarded, extra[0]]

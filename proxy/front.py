@@ -29,12 +29,12 @@ FAILURE_LOG_INTERVAL_S = 1.0
 class ServedApp(Protocol):
     """An ASGI application that can be asked to wind up."""
 
-    async def __call__(
+    def __call__(
         self,
         scope: dict[str, Any],
         receive: Callable[[], Awaitable[dict[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
-    ) -> None: ...
+    ) -> Awaitable[None]: ...
 
     def refuse_new(self) -> None: ...
 

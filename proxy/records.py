@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 RECORDS_MAX = 500
 """Records kept; the oldest goes first."""
@@ -24,8 +25,7 @@ class Outcome(StrEnum):
     """This node, or its engine, was stopped in the middle of the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
+class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """One finished request. Holds nothing of its body or answer."""
 
     id: str

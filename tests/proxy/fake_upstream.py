@@ -75,6 +75,8 @@ class FakeUpstream:
     calls: list[Call] = field(default_factory=list)
     connections: int = 0
     open: int = 0
+    busy: int = 0
+    """Connections that carried a request and still live: without the pool's spare one."""
     port: int = 0
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -97,20 +99,22 @@ class FakeUpstream:
         task.add_done_callback(self._tasks.discard)
         self.connections += 1
         self.open += 1
+        number = 0
         try:
-            number = 0
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
                 size = _length(head)
                 body = await reader.readexactly(size)
                 call = Call(head, body, writer, reader, number)
                 self.calls.append(call)
+                self.busy += number == 0
                 number += 1
                 await self.script(call)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             self.open -= 1
+            self.busy -= number > 0
             writer.close()
 
 

@@ -191,7 +191,7 @@ async def test_client_that_leaves_midway_closes_the_engines_connection_at_once(
         await client.until(event(1))
         began = asyncio.get_running_loop().time()
         client.close()
-        await eventually(lambda: engine.open == 0, wait_s=1)
+        await eventually(lambda: engine.busy == 0, wait_s=1)
         assert asyncio.get_running_loop().time() - began < 0.3
     await eventually(lambda: len(api.records) == 10)
     assert {r.outcome.value for r in api.records} == {"client_gone"}

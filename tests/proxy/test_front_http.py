@@ -238,7 +238,7 @@ async def test_client_that_closes_while_the_engine_is_silent_midway_frees_it(
     await client.send(post(CHAT, BODY))
     await client.until(event(0))
     client.close()
-    await eventually(lambda: engine.open == 0, wait_s=1)
+    await eventually(lambda: engine.busy == 0, wait_s=1)
 
 
 async def test_half_closed_client_of_a_slow_stream_gets_every_event(

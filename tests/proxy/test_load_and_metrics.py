@@ -1,6 +1,6 @@
 """What finished requests leave behind: the ring, the load meter, the metrics."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proxy import load, metrics, records
 from proxy.load import LoadMeter

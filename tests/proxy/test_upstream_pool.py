@@ -32,7 +32,27 @@ async def test_connection_is_not_reused_after_a_stream(
         status, _, body = await api.post(CHAT, BODY)
         assert status == 200
         assert body.endswith(DONE)
-    assert engine.connections == 5
+    assert [call.number for call in engine.calls] == [0] * 5
+    assert engine.connections <= 6
+
+
+async def test_one_spare_connection_waits_while_streams_run_and_the_next_one_takes_it(
+    start_api: StartApi, engine: FakeUpstream
+) -> None:
+    async def slow(call: Call) -> None:
+        await call.begin_stream()
+        await call.chunk(event(0))
+        await call.client_gone()
+
+    engine.script = slow
+    api = await start_api(engine)
+    for streams in (1, 2, 3):
+        client = await api.connect()
+        await client.send(post(CHAT, BODY))
+        await client.until(event(0))
+        await eventually(lambda wanted=streams + 1: engine.open == wanted)  # type: ignore[misc]
+        assert engine.busy == streams
+    assert engine.connections == 4
 
 
 async def test_idle_connection_that_died_is_replaced_unseen(
