@@ -120,7 +120,7 @@ def _crowd(node: Any) -> None:
     )
     node.feed.publish({"notice/x": {"level": "error", "text": long * 3}})
     node.feed.publish({"node": {**node.feed.state["node"], "name": long}})
-    node.logs.lines[long] = [long * 10] * 30
+    node.logs.lines[long] = node.logs.lines["mesh-demo"] = [long * 10] * 30
 
 
 @pytest.mark.parametrize("width", [390, 320, 861])
