@@ -4,6 +4,7 @@ Everything is owner-only (0700 folders, 0600 files). An identity in memory gets 
 folder that is removed at exit.
 """
 
+import atexit
 import json
 import os
 import secrets
@@ -66,6 +67,9 @@ class Home:
             self._lock_fd = None
         if self.ephemeral:
             shutil.rmtree(self.path, ignore_errors=True)
+            # The database's last write may still run in its thread and put files back: once more
+            # when the interpreter has waited for its threads.
+            atexit.register(shutil.rmtree, self.path, ignore_errors=True)
 
 
 def read_running(home: Path) -> dict[str, Any] | None:
