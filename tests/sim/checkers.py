@@ -7,7 +7,7 @@ from nodes.mesh.ids import NodeId
 from tests.sim.network import Network
 from tests.sim.parts import SimNode
 
-IN_FLIGHT_S = 2.5
+IN_FLIGHT_S = 1.0
 """A node that died so recently may still be met by what it sent while it lived (stalls read it late)."""
 HEALING_S = 5.0
 """A round trip that was begun while the two were apart may still fail so long afterwards."""
