@@ -11,12 +11,21 @@ Keys and their objects (all strings in them may be hostile: they come from files
 - ``engine``: ``{state: "missing" | "found", version, build, rpc_version, source, reason, starts}``.
 - ``resources``: the fields of `resources.Resources`, bytes and percent, plus ``used_bytes`` (what
   this node's plans take of `offered_bytes`).
-- ``model/<name>``: ``{name, title, status: "warm" | "loading" | "cold", state, phase, progress,
-  reason, size_bytes, architecture, quantisation, parameters, layers, context, slots, capabilities,
-  need_bytes, node_count, nodes: [node id], starts, in_flight, requests, tokens, requests_per_s,
-  tokens_per_s, ttfb_p50_ms, draft}``.
-- ``peer/<node id>``: ``{id, name, role, state, serving: [name], vram_gb, rtt_ms, version}``.
-- ``split``: ``{rpc_entries: [{node_id, via, share}], tensor_split: [share] | null}``.
+- ``model/<name>``: what the mesh knows of one model, this node's own part of it first: ``{name, title,
+  status: "warm" | "loading" | "cold", state, phase, progress, reason, size_bytes, architecture,
+  quantisation, parameters, layers, context, slots, capabilities, need_bytes, node_count, nodes: [node id],
+  starts, in_flight, requests, tokens, requests_per_s, tokens_per_s, ttfb_p50_ms, draft, on_disk: [node id],
+  wanted_by: [node id], dropped: bool, hosts: [{node_id, state, slots, context, in_flight, tokens_per_s,
+  ttfb_p50_ms}]}``; `node_count` and `nodes` count every node where it can answer now.
+- ``peer/<node id>``: ``{id, name, role: "host" | "worker" | "standby", state: "alive" | "late" |
+  "suspect" | "dead" | "left", serving: [name], vram_gb, rtt_ms, version, addresses, on_disk: [name],
+  wanted: [name], used_gb, in_flight, tokens_per_s, lane: "tcp" | "quic" | null, since}``; `late` missed its
+  latest probe and is used last; `since` is Unix seconds of the last change of `state`. Those that died or
+  left stay for `view.GONE_SHOWN_S`, so that a viewer sees what happened.
+- ``pending/<node id>``: ``{id, name, software, address, since}``: a machine that waits to be approved.
+- ``split``: ``{model, rpc_entries: [{node_id, via: "local" | "lane" | "quic", share, layers, rtt_ms,
+  bytes_sent, bytes_saved, bytes_per_s}], tensor_split: [share] | null, reason, tokens_per_s,
+  expected_tokens_per_s}``.
 - ``notice/<kind>``: ``{level, text}``: something a person should know now (a GPU that is not used,
   a database that is read-only); dropped when it no longer holds.
 

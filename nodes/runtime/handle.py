@@ -5,7 +5,7 @@ in this process (management commands, a bare `check`).
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nodes.runtime.feed import Feed
@@ -36,6 +36,8 @@ class OperatorResult:
     ok: bool
     text: str
     """One sentence for people: the true outcome, or why not and what to do."""
+    found: dict[str, Any] = field(default_factory=dict)
+    """What was asked for, where an action answers with more than a sentence (a token, a list)."""
 
 
 class Operator(Protocol):
@@ -45,6 +47,28 @@ class Operator(Protocol):
     async def load(self, model: str) -> OperatorResult: ...
     async def restart(self, model: str) -> OperatorResult: ...
     async def stop(self) -> OperatorResult: ...
+    async def tokens(self) -> OperatorResult:
+        """`found`: ``{"tokens": [{id, label, issuer, expires_s, uses_left, clients_only, revoked}]}``."""
+        ...
+
+    async def new_token(
+        self, hours: float, uses: int | None, clients_only: bool, label: str
+    ) -> OperatorResult:
+        """`found`: ``{"token", "id", "expires_s"}``; `uses` None: any number until it expires."""
+        ...
+
+    async def revoke_token(self, token_id: str) -> OperatorResult: ...
+    async def forget(self, node_id: str) -> OperatorResult:
+        """Take a node that died or left off the lists; it may come back by itself."""
+        ...
+
+    async def revoke(self, node_id: str) -> OperatorResult:
+        """Withdraw a node's membership for good, everywhere."""
+        ...
+
+    async def approve(self, node_id: str) -> OperatorResult:
+        """Let a waiting machine in (`pending/<node id>`)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
