@@ -115,6 +115,7 @@ class Network:
         before = self.nodes.get(node.node_id)
         if before is not None:
             node.former = max(before.former, before.gossip.record.order)
+        node.started_at = self.now
         self.nodes[node.node_id] = node
         self.by_address[node.address] = node
         self._arm(node)
@@ -135,6 +136,7 @@ class Network:
         if now < node.gossip.deadline < now + 1e-6:  # the two clocks differ by rounding
             now = node.gossip.deadline
         self.carry(node, node.gossip.handle(event, now))
+        node.claimed.add(node.gossip.record.claim.incarnation)
 
     def carry(self, node: SimNode, effects: list[GossipEffect]) -> None:
         for effect in effects:
@@ -162,7 +164,9 @@ class Network:
 
     def pause(self, node: SimNode, duration_s: float) -> None:
         """The process stands still; what arrives waits for it."""
-        node.paused_until = self.now + duration_s
+        if self.now >= node.paused_until:
+            node.paused_since = self.now
+        node.paused_until = max(node.paused_until, self.now + duration_s)
         self.at(node.paused_until, self._resume, node)
 
     def _resume(self, node: SimNode) -> None:

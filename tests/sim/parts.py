@@ -41,7 +41,8 @@ class SimNode:
         "address",
         "alive",
         "backlog",
-        "born",
+        "buried",
+        "claimed",
         "died_at",
         "former",
         "gossip",
@@ -50,11 +51,13 @@ class SimNode:
         "links",
         "name",
         "node_id",
+        "paused_since",
         "paused_until",
         "rate",
         "requests",
         "silent",
         "skew",
+        "started_at",
         "story",
         "twin",
         "views",
@@ -67,13 +70,18 @@ class SimNode:
         self.address = address
         self.gossip = gossip
         self.node_id = gossip.node_id
-        self.born = gossip.record.claim.incarnation
+        self.claimed = {gossip.record.claim.incarnation}
+        """The incarnations that this process has lived under."""
         self.former = (0, 0)
         self.alive = True
         self.left = False
         self.silent = False
         self.twin = False
         self.died_at = 0.0
+        self.started_at = 0.0
+        self.buried: dict[NodeId, float] = {}
+        """Whom it published as dead or left, and when last."""
+        self.paused_since = 0.0
         self.paused_until = 0.0
         self.skew = 0.0
         self.rate = 1.0
@@ -83,6 +91,10 @@ class SimNode:
         self.requests: dict[int, tuple[SimNode, RequestId]] = {}
         self.views: dict[NodeId, Any] = {}
         self.story: list[str] = []
+
+    def stood_s(self, now: float) -> float:
+        """For how long the latest pause has lasted, or did."""
+        return min(now, self.paused_until) - self.paused_since
 
     def clock(self, now: float) -> float:
         return self.skew + now * self.rate
