@@ -283,8 +283,7 @@ class GossipNode:
         if link.peer in core.members:
             core.touch(link.peer)
         self._rejoin.check_alone()
-        if link.dialled:
-            self._anti_entropy.sync(link.peer)
+        self._anti_entropy.link_up(link)
 
     def _link_down(self, event: LinkDown) -> None:
         self._links.down(event)
