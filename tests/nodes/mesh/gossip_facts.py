@@ -16,7 +16,6 @@ from nodes.mesh.records import Record, make_record
 from tests.sim.cluster import announcement
 from tests.sim.identities import identity, node_id_of
 
-
 T = TypeVar("T")
 
 
