@@ -41,6 +41,7 @@ from nodes.mesh.gossip_events import (
 from nodes.mesh.heartbeat import Heartbeat
 from nodes.mesh.ids import NodeId
 from nodes.mesh.links import Links
+from nodes.mesh.load_figures import LoadFigures
 from nodes.mesh.membership import Membership
 from nodes.mesh.messages import (
     Accusation,
@@ -79,7 +80,8 @@ class GossipNode:
         self._membership = Membership(core)
         self._ports = PortEvidence(core, self._membership)
         self._suspicions = Suspicions(core, self._membership, self._ports)
-        self._detector = FailureDetector(core, self._suspicions, self._ports)
+        self._figures = LoadFigures(core)
+        self._detector = FailureDetector(core, self._suspicions, self._ports, self._figures)
         self._anti_entropy = AntiEntropy(core, self._membership, self._hear_updates)
         self._heartbeat = Heartbeat(core, self._membership, self._anti_entropy)
         self._links = Links(core)
@@ -101,7 +103,7 @@ class GossipNode:
             PeerUseFailed: lambda e: self._suspicions.use_failed(e.peer),
             PeerRevoked: lambda e: self._membership.revoke(e.peer),
             AnnouncementChanged: self._announce,
-            LoadChanged: self._load,
+            LoadChanged: self._figures.changed,
             NoticeIssued: self._notices.issue,
             JoinRequested: lambda e: self._rejoin.join(e.contacts),
             LeaveRequested: self._leave,
@@ -198,16 +200,17 @@ class GossipNode:
             self._hear_updates(event.peer, message.updates)
         match message:
             case Ping():
-                link.load = message.load or link.load
+                self._figures.heard(link, message.load)
                 core.send_probe(Ack, message.seq, link)
             case Ack():
+                self._figures.heard(link, message.load)
                 self._detector.acked(link, message)
             case PingRequest():
                 self._detector.relay(event.peer, message)
             case RelayAck() | Nack():
                 self._detector.relay_answered(message)
             case Gossip():
-                pass
+                self._figures.heard(link, message.load)
 
     def _hear_updates(self, source: NodeId, updates: tuple[msgspec.Raw, ...]) -> None:
         for part in updates:
@@ -280,6 +283,7 @@ class GossipNode:
     def _link_up(self, link: Link) -> None:
         core = self._core
         self._detector.heard(link)
+        self._figures.link_up(link)
         if link.peer in core.members:
             core.touch(link.peer)
         self._rejoin.check_alone()
@@ -319,11 +323,6 @@ class GossipNode:
         incarnation, version = core.me.order
         core.sign_me(event.announcement, incarnation, version + 1)
         core.spread(core.self_id, core.me.update)
-
-    def _load(self, event: LoadChanged) -> None:
-        assert len(event.load) <= limits.LOAD_BYTES_MAX, "load figures are capped by their maker"
-        self._core.load = event.load
-        self._core.load_version += 1
 
     def _leave(self, _: LeaveRequested) -> None:
         core = self._core

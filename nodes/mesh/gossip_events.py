@@ -156,7 +156,11 @@ class AnnouncementChanged:
 
 @dataclass(frozen=True, slots=True)
 class LoadChanged:
-    """Fresh load figures, opaque to gossip, at most `limits.LOAD_BYTES_MAX`; newest wins."""
+    """Fresh load figures, opaque to gossip, at most `limits.LOAD_BYTES_MAX`; newest wins.
+
+    May come as often as it likes: linked members are told at most every `GossipConfig.load_interval_s`,
+    and of a load that has not changed not at all.
+    """
 
     load: bytes
 
