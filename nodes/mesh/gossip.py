@@ -7,6 +7,7 @@ and no random source of its own. The boundary is written down in docs/gossip.md.
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from nodes.mesh.gossip_core import Core, Link
 from nodes.mesh.gossip_effects import GossipEffect, LeaveFinished, MemberView, SendAnswer
 from nodes.mesh.gossip_events import (
     AnnouncementChanged,
+    CredentialRenewed,
     DatagramReceived,
     DialFailed,
     GossipEvent,
@@ -103,6 +105,7 @@ class GossipNode:
             PeerUseFailed: lambda e: self._suspicions.use_failed(e.peer),
             PeerRevoked: lambda e: self._membership.revoke(e.peer),
             AnnouncementChanged: self._announce,
+            CredentialRenewed: self._renew,
             LoadChanged: self._figures.changed,
             NoticeIssued: self._notices.issue,
             JoinRequested: lambda e: self._rejoin.join(e.contacts),
@@ -320,8 +323,19 @@ class GossipNode:
         core = self._core
         if event.announcement == core.me.body.announcement or core.leaving:
             return
+        self._say(event.announcement)
+
+    def _renew(self, event: CredentialRenewed) -> None:
+        core = self._core
+        if event.credential == core.identity.credential or core.leaving:
+            return
+        core.identity = replace(core.identity, credential=event.credential)
+        self._say(core.me.body.announcement)
+
+    def _say(self, announcement: Announcement) -> None:
+        core = self._core
         incarnation, version = core.me.order
-        core.sign_me(event.announcement, incarnation, version + 1)
+        core.sign_me(announcement, incarnation, version + 1)
         core.spread(core.self_id, core.me.update)
 
     def _leave(self, _: LeaveRequested) -> None:
