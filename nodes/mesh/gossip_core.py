@@ -157,8 +157,8 @@ class Core:
         self.effects.extend(SendDatagram(peer, data) for peer in self.links if peer != but)
 
     def request(self, contact: Contact, message: msgspec.Struct, timeout_s: float,
-                on_answer: OnAnswer) -> None:  # fmt: skip
-        """Ask over a stream; `on_answer` is called once."""
+                on_answer: OnAnswer, fresh: bool = False) -> None:  # fmt: skip
+        """Ask over a stream (`fresh`: of a new connection); `on_answer` is called once."""
         if len(self._requests) >= REQUESTS_MAX:
             oldest = next(iter(self._requests))
             self.counters["requests_dropped"] += 1
@@ -166,7 +166,7 @@ class Core:
         self._last_request += 1
         request = RequestId(self._last_request)
         self._requests[request] = on_answer
-        self.effects.append(SendRequest(contact, request, codec.encode(message), timeout_s))
+        self.effects.append(SendRequest(contact, request, codec.encode(message), timeout_s, fresh))
 
     def answered(self, request: RequestId, answer: StreamMessage | None, refused: bool) -> None:
         """Hand an answer, or its absence, to who asked. Unknown numbers are late ones: ignored."""

@@ -100,6 +100,7 @@ class Cluster:
         incarnation = EPOCH_MS + int((self.network.now + wall_error_s) * 1000) + life
         before = self.network.nodes.get(node_id_of(name))
         revoked = before.revoked if before is not None else set()
+        contacts = before.contacts if before is not None else ()
         core, gossip = self._make(
             Birth(
                 name,
@@ -116,7 +117,7 @@ class Cluster:
             self._plant(gossip)
         node = SimNode(index, name, address, core, gossip)
         node.skew = skew_s
-        node.revoked = revoked
+        node.revoked, node.contacts = revoked, contacts
         self.network.add(node)
         return node
 
@@ -134,8 +135,8 @@ class Cluster:
         targets = tuple(through) or (self.nodes[0],)
         if targets == (node,):
             targets = (self.nodes[-1],)
-        contacts = tuple(Contact(t.node_id, (t.address,)) for t in targets)
-        self.network.give(node, JoinRequested(contacts))
+        named = tuple(Contact(t.node_id, (t.address,)) for t in targets)
+        self.network.give(node, JoinRequested((*node.contacts, *named)))
 
     def restart(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0) -> SimNode:
         node = self.start(name, skew_s, wall_error_s)
