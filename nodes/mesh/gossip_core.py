@@ -77,17 +77,19 @@ class Core:
     """The shared state of one node."""
 
     def __init__(self, identity: NodeIdentity, self_id: NodeId, config: GossipConfig,
-                 rng: random.Random, now: float) -> None:  # fmt: skip
+                 rng: random.Random, now: float, unix_s: float) -> None:  # fmt: skip
         self.identity = identity
         self.self_id = self_id
         self.config = config
         self.rng = rng
         self.now = now
+        self._unix_offset_s = unix_s - now
         self.timers = Timers()
         self.effects: list[GossipEffect] = []
         self.members: dict[NodeId, Member] = {}
         self.dead = DeadPeers(config.dead_expiry_s)
         self.links: dict[NodeId, Link] = {}
+        self.revoked: set[NodeId] = set()
         self.last_address: dict[NodeId, str] = {}
         self.broadcasts = Broadcasts()
         self.awareness = Awareness(config.awareness_max)
@@ -112,6 +114,11 @@ class Core:
     def size(self) -> int:
         """Nodes in the mesh as far as this one knows, itself included."""
         return len(self.members) + 1
+
+    @property
+    def unix_s(self) -> float:
+        """Unix time by this node's clock, as it was at the start; a clock set since does not matter."""
+        return self.now + self._unix_offset_s
 
     # --- saying ----------------------------------------------------------
 

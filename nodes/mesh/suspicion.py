@@ -88,7 +88,7 @@ class Suspicions:
         """Take an accusation from anyone, this node included."""
         core, node_id = self._core, NodeId(accusation.node_id.hex())
         if node_id == core.self_id:
-            self._membership.refute(accusation.incarnation)
+            self._membership.own.refute(accusation.incarnation)
             return
         member = core.members.get(node_id)
         if member is None or accusation.incarnation < member.record.claim.incarnation:

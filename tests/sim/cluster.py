@@ -89,14 +89,16 @@ class Cluster:
     def node(self, name: str) -> SimNode:
         return next(n for n in self.network.nodes.values() if n.name == name)
 
-    def start(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0) -> SimNode:
+    def start(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0,
+              port: int = 7842) -> SimNode:  # fmt: skip
         """Start a process; of a name that ran before: with the same key, as a new life.
 
         `skew_s` shifts its monotonic clock, `wall_error_s` the Unix time that its incarnation starts from.
+        Another `port` than that of a life that still runs makes a twin of it.
         """
         life = self._lives[name] = self._lives.get(name, -1) + 1
         index = int(name[1:])
-        address = f"10.{index >> 8}.{index & 255}.1:7842"
+        address = f"10.{index >> 8}.{index & 255}.1:{port}"
         incarnation = EPOCH_MS + int((self.network.now + wall_error_s) * 1000) + life
         before = self.network.nodes.get(node_id_of(name))
         revoked = before.revoked if before is not None else set()
