@@ -90,10 +90,11 @@ class Cluster:
         return next(n for n in self.network.nodes.values() if n.name == name)
 
     def start(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0,
-              port: int = 7842) -> SimNode:  # fmt: skip
+              port: int = 7842, rate: float = 1.0) -> SimNode:  # fmt: skip
         """Start a process; of a name that ran before: with the same key, as a new life.
 
-        `skew_s` shifts its monotonic clock, `wall_error_s` the Unix time that its incarnation starts from.
+        `skew_s` shifts its monotonic clock and `rate` is its speed; `wall_error_s` is how wrong the Unix time
+        is that its incarnation starts from.
         Another `port` than that of a life that still runs makes a twin of it.
         """
         life = self._lives[name] = self._lives.get(name, -1) + 1
@@ -112,13 +113,13 @@ class Cluster:
                 incarnation,
                 self.config,
                 random.Random(f"{self.network.seed} {name} {life}"),
-                self.network.now + skew_s,
+                self.network.now * rate + skew_s,
             )
         )
         if self._plant is not None:
             self._plant(gossip)
         node = SimNode(index, name, address, core, gossip)
-        node.skew = skew_s
+        node.skew, node.rate = skew_s, rate
         node.revoked, node.contacts = revoked, contacts
         self.network.add(node)
         return node
@@ -138,11 +139,14 @@ class Cluster:
         if targets == (node,):
             targets = (self.nodes[-1],)
         named = tuple(Contact(t.node_id, (t.address,)) for t in targets)
+        node.heard_of.update(c.node_id for c in (*node.contacts, *named) if c.node_id is not None)
         self.network.give(node, JoinRequested((*node.contacts, *named)))
 
-    def restart(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0) -> SimNode:
-        node = self.start(name, skew_s, wall_error_s)
-        others = [n for n in self.nodes if n is not node]
+    def restart(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0,
+                rate: float = 1.0) -> SimNode:  # fmt: skip
+        """Start a process (again), and let it join through any member that runs."""
+        node = self.start(name, skew_s, wall_error_s, rate=rate)
+        others = [n for n in self.nodes if n is not node and n.node_id not in self.network.expelled]
         if others:
             self.join(node, [self.rng.choice(others)])
         return node
