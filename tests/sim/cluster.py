@@ -66,12 +66,14 @@ class Cluster:
 
     def __init__(self, size: int, seed: int, faults: Faults | None = None,
                  config: GossipConfig | None = None, plant: Plant | None = None, engine_bug: bool = False,
-                 warm: bool = True, make: Make = bare) -> None:  # fmt: skip
+                 warm: bool = True, make: Make = bare, models: int = 0) -> None:  # fmt: skip
         self.network = Network(seed, faults)
         self.rng = random.Random(f"cluster {seed}")
         self.config = config or lan()
         self._plant = plant
         self._make = make
+        self._models = models
+        """On each node's disk."""
         self._lives: dict[str, int] = {}
         self.checkers = Checkers(self.network, engine_bug)
         for i in range(size):
@@ -109,7 +111,7 @@ class Cluster:
                 name,
                 life,
                 identity(name, life, revoked),
-                announcement(name, address, 8 + index % 5),
+                announcement(name, address, 8 + index % 5, self._models),
                 incarnation,
                 self.config,
                 random.Random(f"{self.network.seed} {name} {life}"),

@@ -17,11 +17,11 @@ FOUND_BEFORE = (35, 48, 59, 67, 87, 101, 114, 144, 188, 378, 461, 10088, 10132, 
 35, 48: a newcomer was told of a node that had just died and that nobody had missed yet, which is hearsay, not
 a ghost come back (the checker was wrong). 59: two islands, and nobody dialled the one contact between them,
 because nobody was alone. 67, 101, 144: a former life was buried, of a node whose clock had gone back at its
-restart (checker). 87: a link came up, its first exchange was lost, and neither end ever repeated it. 114: two stalls
-made one (checker). 188: a death was verified over a link that only one end still held, while a new dial would
-have been answered. 378, 461: a restarted node had forgotten its contacts (simulator: they are on its disk).
-10088, 10132: a stall of less than 2 s killed, because a request through the node had failed. 10179: two
-islands that had never heard of each other (checker)."""
+restart (checker). 87: a link came up, its first exchange was lost, and neither end ever repeated it.
+114: two stalls made one (checker). 188: a death was verified over a link that only one end still held, while
+a new dial would have been answered. 378, 461: a restarted node had forgotten its contacts (simulator: they
+are on its disk). 10088, 10132: a stall of less than 2 s killed, because a request through it had failed.
+10179: two islands that had never heard of each other (checker)."""
 WIDE = range(WIDE_FROM + 1, WIDE_FROM + 7)
 
 
