@@ -118,7 +118,7 @@ class MeshSide:
                 doctor.DOCTOR_KIND: doctor.answer,
                 **(handlers or {}),
             },
-            on_twin=lambda _, text: self.twin(text),
+            on_twin=self._twin_seen,
         )
         desk = JoinDesk(
             self.trust,
@@ -270,6 +270,15 @@ class MeshSide:
     def _keep_key(self) -> None:
         if self._found.home is not None and self.trust.mesh_key is not None:
             mesh_key.save(self._found.home, self.trust.mesh_key)
+
+    def _twin_seen(self, node_id: NodeId, text: str) -> None:
+        """The transport met one key in two processes: this node's own, or another node's."""
+        if node_id == self.trust.node_id:
+            self.twin(text)
+            return
+        view = self._host.driver.node.members.get(node_id)
+        name = view.announcement.name if view else node_id[:8]
+        log.warning("Two running processes use the key of %s: stop one of the two.", name)
 
     def twin(self, text: str) -> None:
         """Another process uses this node's key: the later one of the two gives way."""
