@@ -75,7 +75,7 @@ class GossipConfig:
     dial_yield_s: float = 0.4
     """The end with the higher id lets the other dial first, so that few pairs dial twice."""
     redial_min_s: float = 1.0
-    """First wait after a failed dial; doubles up to `redial_max_s`, each x 0.8 to 1.2."""
+    """First wait after a failed dial; doubles up to `redial_max_s`, each x 0.8 to 1.0."""
     redial_max_s: float = 60.0
     """Pinned 12: at most 60 s apart."""
     link_idle_s: float = 60.0

@@ -103,7 +103,7 @@ class GossipNode:
             DialFailed: self._links.dial_failed,
             PortRefused: lambda e: self._ports.refused(e.peer, e.address),
             PeerUseFailed: lambda e: self._suspicions.use_failed(e.peer),
-            PeerRevoked: lambda e: self._membership.revoke(e.peer),
+            PeerRevoked: self._revoked,
             AnnouncementChanged: self._announce,
             CredentialRenewed: self._renew,
             LoadChanged: self._figures.changed,
@@ -289,6 +289,7 @@ class GossipNode:
         self._figures.link_up(link)
         if link.peer in core.members:
             core.touch(link.peer)
+        self._rejoin.met(link.peer)
         self._rejoin.check_alone()
         self._anti_entropy.link_up(link)
 
@@ -306,6 +307,10 @@ class GossipNode:
         self._links.pursue_soon()
         self._rejoin.remember_soon()
         self._rejoin.check_alone()
+
+    def _revoked(self, event: PeerRevoked) -> None:
+        self._membership.revoke(event.peer)
+        self._rejoin.met(event.peer)
 
     def _stalled(self, late_s: float) -> None:
         core = self._core
