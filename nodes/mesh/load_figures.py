@@ -29,7 +29,8 @@ STALE_S = 3 * REFRESH_S
 """Figures whose number is older than this, by the reader's clock, count no more."""
 _SMALL_MAX = 2**16 - 1
 """Every counter is cut off here: three bytes of MessagePack."""
-_SLOTS_MAX = 2**8 - 1
+FREE_SLOTS_TOLD_MAX = 2**8 - 1
+"""More free slots than this are told as this many."""
 
 _Small = Annotated[int, Meta(ge=0, le=_SMALL_MAX)]
 
@@ -133,7 +134,7 @@ class LoadReport:
         self._lines[sample.model] = _Line(
             key=model_key(sample.model),
             in_flight=_small(sample.in_flight),
-            free_slots=min(_SLOTS_MAX, max(0, slots - sample.in_flight)),
+            free_slots=min(FREE_SLOTS_TOLD_MAX, max(0, slots - sample.in_flight)),
             ttfb_p50_ms=None if ttfb is None else _small(ttfb),
             tokens_per_10_s=_small(sample.tokens_per_s * 10),
             requests_per_minute=_small(sample.requests_per_s * 60),
