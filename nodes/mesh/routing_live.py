@@ -66,7 +66,7 @@ class HostLive:
 
     def __init__(self) -> None:
         self.in_flight = 0
-        """Requests that this node has with the host."""
+        """Requests that this node has with the host; of its own engines those of other nodes too."""
         self._breaker = Breaker()
         self._failures = 0.0
         self._failed_s = 0.0
@@ -113,12 +113,9 @@ class HostLive:
         """Return whether requests may pass."""
         return self._breaker.state(now)
 
-    def figures(self, upstream: Upstream, now: float, served_here: int = 0) -> Figures:
-        """Return the host's figures at `now`.
-
-        `served_here`: what this node's own engine holds, whoever sent it; 0 for other nodes' engines.
-        """
-        own = max(self.in_flight, served_here)
+    def figures(self, upstream: Upstream, now: float) -> Figures:
+        """Return the host's figures at `now`."""
+        own = self.in_flight
         rtt_ms = upstream.rtt_ms or 0.0
         ttfb_ms = self._ttfb_ms if now - self._ttfb_s <= TTFB_KEPT_S else None
         busy = float(own)
@@ -129,7 +126,7 @@ class HostLive:
             if now - self._seen_s <= STALE_S:
                 taken = min(upstream.slots, FREE_SLOTS_TOLD_MAX) - load.free_slots
                 told = max(load.in_flight, taken)
-                busy = float(max(own, told + self.in_flight - self._own_then))
+                busy = float(max(own, told + own - self._own_then))
                 if ttfb_ms is None and load.ttfb_p50_ms is not None:
                     ttfb_ms = load.ttfb_p50_ms + rtt_ms
         return Figures(busy, upstream.slots, self._failures_now(now), ttfb_ms, rtt_ms)

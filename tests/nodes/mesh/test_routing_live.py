@@ -79,12 +79,6 @@ def test_word_of_a_host_counts_no_more_once_it_is_stale() -> None:
     assert busy(live, STALE_S + 0.2, load=told(2, 4)) == 4
 
 
-def test_own_engine_counts_what_other_nodes_sent_it() -> None:
-    live = HostLive()
-    live.began(0.0)
-    assert live.figures(host(1, host="127.0.0.1", port=1), 0.0, served_here=4).busy == 4
-
-
 def test_pressure_counts_the_request_to_be_placed() -> None:
     assert HostLive().figures(host(1, slots=4), 0.0).pressure == 0.25
     assert HostLive().figures(host(1, slots=0), 0.0).pressure == 1.0
