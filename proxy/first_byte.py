@@ -1,7 +1,7 @@
 """Watches requests that wait for the first byte of a host on another machine.
 
-Decides nothing: `nodes.mesh.routing_patience` says when to give up, by the table of now and the link's silence.
-One timer for all of them, and none while nobody waits.
+Decides nothing: `nodes.mesh.routing_patience` says when to give up, by the table of now and the link's
+silence. One timer for all of them, and none while nobody waits.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """What the API must know of a request, and what a client sees when something fails.
 
-PURE. `read_facts` looks at four fields and the size of a body and leaves the rest alone; `fault_answer` is the one
-table from faults to status, headers and OpenAI's error object (spec, "Errors a client sees").
+PURE. `read_facts` looks at four fields and the size of a body and leaves the rest alone; `fault_answer`
+is the one table from faults to status, headers and OpenAI's error object (spec, "Errors a client sees").
 """
 
 import re

@@ -95,9 +95,7 @@ class Router:
     def _figures(self, now: float, upstream: Upstream) -> Figures:
         return self.hosts.of(upstream.key).figures(upstream, now)
 
-    def _last_host(
-        self, found: Candidates, told: Conversation | None, now: float
-    ) -> NodeId | None:
+    def _last_host(self, found: Candidates, told: Conversation | None, now: float) -> NodeId | None:
         if told is None or not told.earlier:
             return None
         return self._affinity.find(told.earlier, {u.node_id for u in found.upstreams}, now)

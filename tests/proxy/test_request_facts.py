@@ -170,7 +170,9 @@ def test_tokens_of_a_prompt_are_estimated_high_in_steps(body_bytes: int, tokens:
     assert prompt_tokens(b"x" * body_bytes) == tokens
 
 
-@pytest.mark.parametrize("text", ["a prompt in plain English, and more of it. ", "def f(x): return x\n"])
+@pytest.mark.parametrize(
+    "text", ["a prompt in plain English, and more of it. ", "def f(x): return x\n"]
+)
 def test_estimate_is_above_four_bytes_a_token(text: str) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": text * 500}]}).encode()
     assert prompt_tokens(body) > len(body) / 4
