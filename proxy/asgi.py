@@ -25,6 +25,7 @@ from proxy.metrics import ApiMetrics
 from proxy.openai import Fault, FaultKind, fault_answer, read_facts, refusal_fault
 from proxy.paths import Kind, Route, find
 from proxy.records import TEXT_MAX, Outcome, RecordRing, RequestRecord
+from proxy.request_story import STORIES_MAX, stories
 from proxy.router import Choice, Router
 from proxy.upstream import Header, OutboundRequest, UpstreamClient
 from proxy.upstream_local import LocalUpstreams
@@ -102,6 +103,12 @@ class ApiApp:
         for exchange in self._live:
             self._load.generated(exchange.model, exchange.fresh_tokens())
         return self._load.sample(now)
+
+    def requests(
+        self, limit: int = STORIES_MAX, request_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the last finished requests (or those with this id) as documents, newest first."""
+        return stories(self.records, limit, request_id)
 
     def close(self) -> None:
         """Close the connections to the engines."""
