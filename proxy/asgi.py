@@ -285,6 +285,7 @@ class ApiApp:
             exchange.outcome = Outcome.CLIENT_GONE
             raise ClientGone
         exchange.outcome = Outcome.STOPPED
+        exchange.fault_text = reason.message
         if not exchange.started:
             raise reason
         await exchange.say_broken(send, reason)

@@ -7,7 +7,7 @@ there is nothing to choose, and nothing is looked up: the answer of the last tim
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from nodes.mesh.ids import ModelName, NodeId
@@ -63,7 +63,9 @@ class Router:
     def choose(self, needs: RequestNeeds, body: bytes | None) -> Choice | Refusal:
         """Return who may answer, or why nobody can. `body` None: it holds no conversation."""
         found = self._find(needs)
-        if not isinstance(found, Candidates):
+        if isinstance(found, Choice):
+            return self._only(found, body)
+        if isinstance(found, Refusal):
             return found
         now = self.now()
         told = conversation(body, found.model) if body is not None else None
@@ -80,6 +82,16 @@ class Router:
         """Remember who answered, for the conversation's next turn."""
         if choice.key is not None:
             self._affinity.keep(choice.key, node_id, self.now())
+
+    def _only(self, choice: Choice, body: bytes | None) -> Choice:
+        """Return the choice of the only host, with the conversation's key if others had turns before.
+
+        Else a conversation that fled here would return, with its host, to a memory that has gone cold.
+        """
+        if body is None or not len(self._affinity):
+            return choice
+        told = conversation(body, choice.model)
+        return replace(choice, key=told.key) if told is not None else choice
 
     def _find(self, needs: RequestNeeds) -> Candidates | Refusal | Choice:
         """Return what the table says, remembered while it is the same: most requests ask alike."""
