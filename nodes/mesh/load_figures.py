@@ -1,161 +1,94 @@
-"""What a node's engines are doing, in the few bytes that ride on its probes.
+"""Load figures and round trips: how a router's numbers of its peers stay fresh without gossiping them.
 
-Decides what of `ServerLoadSampled` travels, how it is packed into `limits.LOAD_BYTES_MAX` bytes, and when
-it is said again. The figures belong to one sender and one moment and are no part of the announcement: they
-bump no version. Models are named by a checksum, since twelve names would not fit.
-
-Age: a sender says its figures again at least every `REFRESH_S`, each time under a new number. A reader
-notes by its own clock when a number was new to it, and believes it for `STALE_S`.
-
-Source: issue 4 (live load), docs/gossip.md (what rides on a ping).
+Load goes to linked members only: at once when it changes, then again on the next probes in case the first
+was lost, never more often than `load_interval_s`; an unchanged load costs nothing. What arrives, and a
+round trip that moved, is published with the member's view at most as often, many members together. None
+of it touches a version or an incarnation. Source: spec, Announcement (load figures travel apart).
 """
 
-import zlib
-from dataclasses import dataclass
-from typing import Annotated
+import math
 
-import msgspec
-from msgspec import Meta
+from nodes.mesh import limits
+from nodes.mesh.gossip_core import Core, Link
+from nodes.mesh.gossip_events import LoadChanged
+from nodes.mesh.ids import NodeId
+from nodes.mesh.messages import Gossip
 
-from nodes.mesh.events import ServerLoadSampled
-from nodes.mesh.ids import ModelName
-from nodes.mesh.limits import LOAD_BYTES_MAX
-
-FIGURES_MAX = 12
-"""Models told of, the busiest first: 12 lines of 20 bytes and 6 more stay below `LOAD_BYTES_MAX`."""
-REFRESH_S = 5.0
-"""Unchanged figures are said again after so long, so that a reader can tell idle from out of date."""
-STALE_S = 3 * REFRESH_S
-"""Figures whose number is older than this, by the reader's clock, count no more."""
-_SMALL_MAX = 2**16 - 1
-"""Every counter is cut off here: three bytes of MessagePack."""
-FREE_SLOTS_TOLD_MAX = 2**8 - 1
-"""More free slots than this are told as this many."""
-
-_Small = Annotated[int, Meta(ge=0, le=_SMALL_MAX)]
+LOAD_SENDS = 3
+"""Times that one load is sent over one link: one datagram of its own, the others ride on probes."""
+_RTT_MOVED_FRACTION = 0.25
+_RTT_MOVED_S = 0.001
+"""A round trip is news when it moved by a quarter and by a millisecond."""
 
 
-class _Line(msgspec.Struct, array_like=True, frozen=True):
-    """One model. Fields are only ever appended, with defaults."""
-
-    key: Annotated[int, Meta(ge=0, lt=2**32)]
-    in_flight: _Small = 0
-    free_slots: _Small = 0
-    ttfb_p50_ms: _Small | None = None
-    tokens_per_10_s: _Small = 0
-    requests_per_minute: _Small = 0
-
-
-class _Message(msgspec.Struct, array_like=True, frozen=True):
-    number: _Small
-    lines: Annotated[tuple[_Line, ...], Meta(max_length=4 * FIGURES_MAX)] = ()
-
-
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(_Message)
-
-
-@dataclass(frozen=True, slots=True)
 class LoadFigures:
-    """What one engine was doing when its node looked last."""
+    """What this node says of its load, and when it shows what others say."""
 
-    number: int
-    """Which of the sender's reports this is, 0 to 65,535 and round again; equal numbers: the same report."""
-    in_flight: int
-    """Requests with the engine, whoever sent them."""
-    free_slots: int
-    ttfb_p50_ms: float | None
-    """At the host, without the way to it. None: it has not answered yet."""
-    tokens_per_s: float
-    requests_per_minute: float
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._sending = False
+        self._sent_at = -math.inf
+        self._fresh: dict[NodeId, None] = {}
+        self._showing = False
+        self._shown_at = -math.inf
 
+    # --- our own ---------------------------------------------------------
 
-class NodeLoad:
-    """The figures of one node, by model."""
+    def changed(self, event: LoadChanged) -> None:
+        """Take this node's fresh load; the same bytes again are no change."""
+        core = self._core
+        assert len(event.load) <= limits.LOAD_BYTES_MAX, "load figures are capped by their maker"
+        if event.load == core.load:
+            return
+        core.load = event.load
+        for link in core.links.values():
+            link.load_sends = LOAD_SENDS
+        if not self._sending:
+            self._sending = True
+            core.timers.at(self._due(self._sent_at), self._send)
 
-    __slots__ = ("_by_key",)
+    def _due(self, last: float) -> float:
+        return max(self._core.now, last + self._core.config.load_interval_s)
 
-    def __init__(self, by_key: dict[int, LoadFigures]) -> None:
-        self._by_key = by_key
+    def _send(self, _: None) -> None:
+        core = self._core
+        self._sending = False
+        self._sent_at = core.now
+        message = Gossip((), core.load)
+        for peer, link in core.links.items():
+            if link.load_sends == LOAD_SENDS:
+                link.load_sends -= 1
+                core.send(peer, message)
 
-    def of(self, model: ModelName) -> LoadFigures | None:
-        """Return the model's figures; None: the node did not tell."""
-        return self._by_key.get(model_key(model))
+    def link_up(self, link: Link) -> None:
+        """A new link knows nothing: its first probes carry the load."""
+        link.load_sends = LOAD_SENDS - 1 if self._core.load else 0
 
-    def __len__(self) -> int:
-        return len(self._by_key)
+    # --- others' ---------------------------------------------------------
 
+    def heard(self, link: Link, load: bytes) -> None:
+        """A peer told its load (empty: it said nothing about it)."""
+        if load and load != link.load:
+            link.load = load
+            self._show_soon(link.peer)
 
-NO_LOAD = NodeLoad({})
+    def measured(self, link: Link) -> None:
+        """A round trip was measured; tell of it when it has moved."""
+        rtt, shown = link.rtt_s, link.rtt_shown_s
+        assert rtt is not None
+        if shown is None or abs(rtt - shown) > max(_RTT_MOVED_S, shown * _RTT_MOVED_FRACTION):
+            link.rtt_shown_s = rtt
+            self._show_soon(link.peer)
 
+    def _show_soon(self, peer: NodeId) -> None:
+        self._fresh[peer] = None
+        if not self._showing:
+            self._showing = True
+            self._core.timers.at(self._due(self._shown_at), self._show)
 
-def model_key(model: ModelName) -> int:
-    """Return the checksum by which figures name a model: two of one node's few do not share one by chance."""
-    return zlib.crc32(model.encode("utf-8", "surrogatepass"))
-
-
-def decode(load: bytes) -> NodeLoad:
-    """Return what a node told; nothing where it is silent, broken or of an unknown form."""
-    if not load:
-        return NO_LOAD
-    try:
-        message = _DECODER.decode(load)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return NO_LOAD
-    return NodeLoad(
-        {
-            line.key: LoadFigures(
-                number=message.number,
-                in_flight=line.in_flight,
-                free_slots=line.free_slots,
-                ttfb_p50_ms=line.ttfb_p50_ms,
-                tokens_per_s=line.tokens_per_10_s / 10,
-                requests_per_minute=float(line.requests_per_minute),
-            )
-            for line in message.lines
-        }
-    )
-
-
-class LoadReport:
-    """This node's side: takes samples, gives the bytes for gossip's `LoadChanged` when they are due."""
-
-    __slots__ = ("_due_s", "_lines", "_number", "_said")
-
-    def __init__(self) -> None:
-        self._lines: dict[ModelName, _Line] = {}
-        self._said: tuple[_Line, ...] = ()
-        self._number = 0
-        self._due_s = 0.0
-
-    def sampled(self, sample: ServerLoadSampled, slots: int) -> None:
-        """Take a fresh sample of a model that this node serves with so many slots."""
-        ttfb = sample.ttfb_p50_ms
-        self._lines[sample.model] = _Line(
-            key=model_key(sample.model),
-            in_flight=_small(sample.in_flight),
-            free_slots=min(FREE_SLOTS_TOLD_MAX, max(0, slots - sample.in_flight)),
-            ttfb_p50_ms=None if ttfb is None else _small(ttfb),
-            tokens_per_10_s=_small(sample.tokens_per_s * 10),
-            requests_per_minute=_small(sample.requests_per_s * 60),
-        )
-
-    def ended(self, model: ModelName) -> None:
-        """Say nothing more of a model: it is no longer served here."""
-        self._lines.pop(model, None)
-
-    def due(self, now: float) -> bytes | None:
-        """Return the figures if they changed or were said `REFRESH_S` ago; None: nothing is to be said."""
-        busiest = sorted(self._lines.values(), key=lambda line: line.in_flight, reverse=True)
-        lines = tuple(busiest[:FIGURES_MAX])
-        if lines == self._said and (now < self._due_s or not lines):
-            return None
-        self._number = (self._number + 1) % (_SMALL_MAX + 1)
-        self._said, self._due_s = lines, now + REFRESH_S
-        encoded = _ENCODER.encode(_Message(self._number, lines))
-        assert len(encoded) <= LOAD_BYTES_MAX, "FIGURES_MAX lines fit"
-        return encoded
-
-
-def _small(value: float) -> int:
-    return min(_SMALL_MAX, max(0, round(value)))
+    def _show(self, _: None) -> None:
+        self._showing = False
+        self._shown_at = self._core.now
+        for peer in self._fresh:
+            self._core.touch(peer)
+        self._fresh.clear()

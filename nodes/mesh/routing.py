@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from nodes.mesh.engine_load import EngineLoad
 from nodes.mesh.ids import ModelName, NodeId
-from nodes.mesh.load_figures import LoadFigures
 from nodes.mesh.model_facts import Capability
 
 AUTO = "auto"
@@ -53,7 +53,7 @@ class Upstream:
     """The node is suspect, or missed its latest probe: only when nobody else is left."""
     rtt_ms: float | None = None
     """Round trip to the node; None: this node, or not measured."""
-    load: LoadFigures | None = None
+    load: EngineLoad | None = None
     """What the node last said of this engine's load; None: nothing."""
 
     @property

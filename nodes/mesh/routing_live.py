@@ -13,7 +13,7 @@ import math
 
 import msgspec
 
-from nodes.mesh.load_figures import FREE_SLOTS_TOLD_MAX, STALE_S
+from nodes.mesh.engine_load import FREE_SLOTS_TOLD_MAX, STALE_S
 from nodes.mesh.routing import HostKey, Upstream
 from nodes.mesh.routing_breaker import Breaker, BreakerState
 

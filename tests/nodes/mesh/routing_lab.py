@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from nodes.mesh.engine_load import EngineLoad
 from nodes.mesh.ids import ModelName, NodeId
-from nodes.mesh.load_figures import LoadFigures
 from nodes.mesh.model_facts import Capability
 from nodes.mesh.routing import (
     Candidates,
@@ -53,9 +53,9 @@ def figures(busy: float = 0, **changes: Any) -> Figures:
     return Figures(busy, **facts)
 
 
-def told(number: int, in_flight: int, **changes: Any) -> LoadFigures:
+def told(number: int, in_flight: int, **changes: Any) -> EngineLoad:
     """What a host with 4 slots says of itself."""
-    made = LoadFigures(number, in_flight, max(0, 4 - in_flight), None, 0.0, 0.0)
+    made = EngineLoad(number, in_flight, max(0, 4 - in_flight), None, 0.0, 0.0)
     return replace(made, **changes)
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from nodes.mesh import routing_live
+from nodes.mesh.engine_load import FREE_SLOTS_TOLD_MAX, STALE_S
 from nodes.mesh.ids import ModelName, NodeId
-from nodes.mesh.load_figures import FREE_SLOTS_TOLD_MAX, STALE_S
 from nodes.mesh.routing_breaker import BREAKER_FAILURES, BREAKER_OPEN_S
 from nodes.mesh.routing_live import (
     FAILURE_HALF_LIFE_S,
