@@ -54,6 +54,8 @@ class Exchange:
         """Whether the client has been sent anything."""
         self.streamed = False
         self.retries = 0
+        self.upstream: Upstream | None = None
+        """The candidate that has the request now, or had it last; None: no one was asked yet."""
         self.outcome = Outcome.REFUSED
         self._begin_s = perf_counter()
         self._first_s: float | None = None
@@ -77,6 +79,11 @@ class Exchange:
         if self.ended_by is None and self._task is not None:
             self.ended_by = reason
             self._task.cancel()
+
+    @property
+    def with_own_engine(self) -> bool:
+        """Whether the request is with an engine of this node, not behind a peer link."""
+        return self.upstream is not None and self.upstream.host is not None
 
     # --- the walk --------------------------------------------------------------------------------
 
@@ -107,6 +114,7 @@ class Exchange:
         fault = Fault(FaultKind.BROKEN, "No candidate was tried.")
         for number, upstream in enumerate(found.upstreams):
             self.retries = number
+            self.upstream = upstream
             try:
                 answer, first = await self._attempt(client, upstream, request)
             except UpstreamError as error:
@@ -169,7 +177,7 @@ class Exchange:
                     await send({"type": "http.response.body", "body": b"", "more_body": True})
                 chunk = await answer.read()
             except UpstreamError as error:
-                await self._break_off(send, _broken_fault(error, self.model))
+                await self._break_off(send, _broken_fault(error, self.model, self.node))
                 return
         await send({"type": "http.response.body", "body": scanner.rest(), "more_body": False})
         self.outcome = Outcome.ANSWERED
@@ -259,14 +267,29 @@ def _upstream_fault(error: UpstreamError, upstream: Upstream, retry_after_s: int
         case UpstreamTrouble.BUSY:
             text += "; try again shortly."
             return Fault(FaultKind.OVERLOADED, text, retry_after_s=retry_after_s)
+        case UpstreamTrouble.LOADING:
+            return loading_fault(upstream.model, retry_after_s, error.progress, error.phase)
+        case UpstreamTrouble.NOT_SERVED | UpstreamTrouble.DRAINING:
+            text += ", and no other node serves the model; try again shortly."
+            return Fault(FaultKind.NOTHING_SERVED, text, retry_after_s=retry_after_s)
+        case UpstreamTrouble.TOO_LARGE:
+            return Fault(FaultKind.TOO_LARGE, f"{text}.")
+        case UpstreamTrouble.LINK_LOST:
+            return Fault(FaultKind.UPSTREAM_DIED, f"{text}, and no other node could answer.")
         case _:
             text += ", and no other node could answer; the node starts it again by itself."
             return Fault(FaultKind.UPSTREAM_DIED, text)
 
 
-def _broken_fault(error: UpstreamError, model: str) -> Fault:
+def _broken_fault(error: UpstreamError, model: str, node: str) -> Fault:
     if error.trouble is UpstreamTrouble.SLOW:
         text = f"The engine of '{model}' fell silent in the middle of the answer; ask again."
         return Fault(FaultKind.UPSTREAM_SLOW, text)
+    if error.trouble is UpstreamTrouble.LINK_LOST:
+        text = f"The link to node {node[:12]}, which was answering with '{model}', was lost; ask again."
+        return Fault(FaultKind.UPSTREAM_DIED, text)
+    if error.trouble is UpstreamTrouble.DRAINING:
+        text = error.text or f"'{model}' is being stopped on node {node[:12]}; ask again."
+        return Fault(FaultKind.STOPPING, text)
     text = f"The engine of '{model}' failed in the middle of the answer; ask again."
     return Fault(FaultKind.UPSTREAM_DIED, text)

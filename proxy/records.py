@@ -48,6 +48,8 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """Candidates that failed before the one that answered."""
     prompt_tokens: int = 0
     """Read, from usage; 0 when unknown."""
+    asked_by: str = ""
+    """The peer or client for which this node's engine served it; empty: it was asked at this API."""
 
 
 class RecordRing:
