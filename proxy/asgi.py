@@ -6,7 +6,7 @@ anywhere below become an answer here, once. Knows engines only through the routi
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
@@ -19,16 +19,18 @@ from proxy.bodies import Bodies, ClientGone, Receive
 from proxy.config import ApiConfig
 from proxy.first_byte import FirstByteWatch
 from proxy.forward import Exchange, Send
+from proxy.in_flight import InFlight
 from proxy.inbound import InboundRequest
-from proxy.load import LoadMeter
 from proxy.metrics import ApiMetrics
 from proxy.openai import Fault, FaultKind, fault_answer, read_facts, refusal_fault
 from proxy.paths import Kind, Route, find
 from proxy.records import TEXT_MAX, Outcome, RecordRing, RequestRecord
 from proxy.request_story import STORIES_MAX, stories
 from proxy.router import Choice, Router
+from proxy.serve_peer import PeerDesk
 from proxy.upstream import Header, OutboundRequest, UpstreamClient
 from proxy.upstream_local import LocalUpstreams
+from proxy.upstreams import Upstreams
 from proxy.walk import OnHostFailed, Ways
 
 __all__ = ["ApiApp", "ApiConfig"]
@@ -45,11 +47,11 @@ class ApiApp:
         routes: Callable[[], RoutingTable],
         on_finished: Callable[[RequestRecord], None],
         node_id: str,
-        client: UpstreamClient | None = None,
+        peers: UpstreamClient | None = None,
         on_host_failed: OnHostFailed = lambda node_id, trouble: None,
         silence_s: Callable[[NodeId], float | None] = lambda node_id: None,
     ) -> None:
-        """`routes` returns the table of now; `client` defaults to this machine's engines.
+        """`routes` returns the table of now; `peers` reaches the engines of other nodes, if there are any.
 
         `on_host_failed` hears at once what another node's host did to a request. `silence_s`: for how long
         nothing has come over the link to a node; None: not known.
@@ -61,14 +63,26 @@ class ApiApp:
         self._on_finished = on_finished
         self._node_id = node_id
         self._local = LocalUpstreams(config)
+        self._client = Upstreams(self._local, peers)
         self._access = Access(config)
         self._bodies = Bodies(config)
-        self._load = LoadMeter()
-        self._live: set[Exchange] = set()
-        self._stopping = False
+        self._running = InFlight(config.retry_after_s)
         self._router = Router(routes)
+        self.peer_desk = PeerDesk(
+            config,
+            self.table_now,
+            self._local,
+            self._bodies,
+            self._running,
+            node_id,
+            self.records,
+            self.metrics,
+            self._router.hosts,
+        )
+        """Serves what peers and clients ask this node's engines for, on streams of kind `request`."""
+        self._stopping = False
         self._ways = Ways(
-            client or self._local,
+            self._client,
             self._router,
             FirstByteWatch(routes, silence_s),
             on_host_failed,
@@ -79,30 +93,38 @@ class ApiApp:
 
     # --- for the composition root ----------------------------------------------------------------
 
+    def table_now(self) -> RoutingTable:
+        """Return the routing table of now."""
+        return self._routes()
+
+    def use_peers(self, peers: UpstreamClient) -> None:
+        """From now on reach the engines of other nodes with this."""
+        self._client.peers = peers
+
     def in_flight(self, model: str | None = None) -> int:
-        """Return how many requests are with an engine now, of one model or of all."""
-        return sum(1 for e in self._live if model is None or e.model == model)
+        """Return how many requests are with this node's engine of `model` now; None: all, wherever."""
+        return self._running.count(model)
 
     def interrupt(self, reason: str, model: str | None = None) -> int:
-        """End the running requests (of one model, or all) with an error that says `reason`.
+        """End the running requests with this node's engine of `model` (None: all) and say `reason`.
 
-        Streams get an SSE error event, unanswered requests a 503. Returns how many it were.
+        Streams get an SSE error event, unanswered requests a 503; peers are told, and ask others.
+        Returns how many it were.
         """
-        fault = Fault(FaultKind.STOPPING, reason, retry_after_s=self.config.retry_after_s)
-        ended = [e for e in self._live if model is None or e.model == model]
-        for exchange in ended:
-            exchange.end(fault)
-        return len(ended)
+        return self._running.interrupt(reason, model)
 
     def refuse_new(self) -> None:
         """From now on answer new inference requests with 503: the node is stopping."""
         self._stopping = True
+        self.peer_desk.refuse_new()
 
     def load_samples(self, now: float) -> tuple[ServerLoadSampled, ...]:
-        """Return every model's load as of `now` (seconds, monotonic), running streams included."""
-        for exchange in self._live:
-            self._load.generated(exchange.model, exchange.fresh_tokens())
-        return self._load.sample(now)
+        """Return the load of this node's engines as of `now` (seconds, monotonic), whoever asked."""
+        return self._running.load_samples(now)
+
+    def asked(self) -> Mapping[str, int]:
+        """Return how often each model was asked for at this API since the start, whoever answered."""
+        return self._running.asked()
 
     def requests(
         self, limit: int = STORIES_MAX, request_id: str | None = None
@@ -184,7 +206,7 @@ class ApiApp:
             case Kind.HEALTH:
                 page = pages.health(table, self.config.retry_after_s, stopping=self._stopping)
             case Kind.METRICS:
-                self.metrics.in_flight.set(len(self._live))
+                self.metrics.in_flight.set(len(self._running))
                 page = pages.metrics(self.metrics)
             case _:
                 page = pages.hint(self._node_id)
@@ -262,8 +284,8 @@ class ApiApp:
         task = asyncio.current_task()
         assert task is not None
         exchange.attach(task)
-        self._live.add(exchange)
-        self._load.began(choice.model)
+        self._running.add(exchange)
+        self._running.note_asked(choice.model)
         watch = _watch(on_disconnect, receive, exchange)
         try:
             await exchange.run(self._ways, choice, outbound, send, extra)
@@ -274,7 +296,7 @@ class ApiApp:
             await self._ended(exchange, send)
         finally:
             exchange.attach(None)
-            self._live.discard(exchange)
+            self._running.remove(exchange)
             if watch is not None:
                 watch.cancel()
 
@@ -292,9 +314,7 @@ class ApiApp:
 
     def _finish(self, exchange: Exchange) -> None:
         record = exchange.record()
-        if record.model:
-            self._load.generated(record.model, exchange.fresh_tokens())
-            self._load.finished(record)
+        self._running.finished(exchange, record)
         self.metrics.observe(record)
         self.records.add(record)
         self._on_finished(record)

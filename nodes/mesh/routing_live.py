@@ -81,6 +81,10 @@ class HostLive:
         self.in_flight += 1
         return self._breaker.began(now)
 
+    def joined(self) -> None:
+        """Count a request that a peer has with this node's own engine."""
+        self.in_flight += 1
+
     def answered(self, ttfb_ms: float, now: float) -> None:
         """Note the first byte of an answer, `ttfb_ms` after the request was sent."""
         self._breaker.succeeded()
