@@ -16,6 +16,8 @@ from meshsite.options import Options
 from models_registry.progress import OnProgress, Progress
 from models_registry.shards import model_stem
 from nodes.mesh import events as ev
+from nodes.mesh.engine_load import LoadReport
+from nodes.mesh.gossip_events import LoadChanged
 from nodes.mesh.ids import ModelName
 from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.resources import Device
@@ -76,6 +78,14 @@ async def sample_load(
             if last.get(sample.model) != sample:
                 last[sample.model] = sample
                 post(sample)
+
+
+async def tell_load(report: LoadReport, post: Callable[[LoadChanged], None]) -> None:
+    """Let gossip carry what the engines do, when there is something to say."""
+    while True:
+        await asyncio.sleep(LOAD_PERIOD_S)
+        if (load := report.due(time.monotonic())) is not None:
+            post(LoadChanged(load))
 
 
 @dataclass(frozen=True, slots=True)

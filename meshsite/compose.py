@@ -20,8 +20,10 @@ from meshsite.status import status
 from models_registry.supervisor import Supervisor
 from nodes.mesh import events as ev
 from nodes.mesh.effects import LinkEffect
+from nodes.mesh.engine_load import LoadReport
 from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
-from nodes.mesh.ids import ModelName, RunId
+from nodes.mesh.gossip_events import PeerUseFailed
+from nodes.mesh.ids import ModelName, NodeId, RunId
 from nodes.mesh.node import MeshNode
 from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
@@ -30,9 +32,13 @@ from nodes.runtime.daemon_thread import in_daemon_thread
 from nodes.runtime.driver import Driver
 from nodes.runtime.feed import Feed
 from nodes.runtime.home import Home
+from nodes.runtime.peer_streams import DialledStreams
 from nodes.runtime.resources import ResourceSampler
 from proxy.asgi import ApiApp
 from proxy.records import RequestRecord
+from proxy.tunnel import REQUEST_KIND
+from proxy.upstream import UpstreamTrouble
+from proxy.upstream_peer import PeerUpstreams
 
 log = logging.getLogger("mesh.node")
 
@@ -41,6 +47,11 @@ ENGINE_STOP_GRACE_S = 2.0
 
 STOP_MARGIN_S = 15.0
 """What an orderly stop may take beyond the streams' grace before it is cut off."""
+
+LINK_TROUBLES = frozenset(
+    {UpstreamTrouble.UNREACHABLE, UpstreamTrouble.LINK_LOST, UpstreamTrouble.SILENT}
+)
+"""What lets doubt that the node lives; an engine that fails behind a living link does not."""
 
 DRAIN_POLL_S = 0.05
 """How often a draining model's open answers are counted."""
@@ -85,8 +96,15 @@ class RunningNode:
             lambda: self.routes,
             self._request_finished,
             str(self.node_id),
+            on_host_failed=self._host_failed,
+            silence_s=lambda node_id: self.mesh.silence_s(node_id),  # noqa: PLW0108 - made below
         )
-        self.mesh = MeshSide(found, options, self.name, self, bound)
+        handlers = {REQUEST_KIND: self.api.peer_desk.serve}
+        self.mesh = MeshSide(found, options, self.name, self, bound, handlers)
+        self._peer_streams = DialledStreams(self.mesh.transport, self.mesh.addresses_of)
+        self._peers = PeerUpstreams(self.api.config, self._peer_streams, self._link_failed)
+        self.api.use_peers(self._peers)
+        self._load_report = LoadReport()
         self.operator = OperatorDoor(
             self.driver, self.mesh, lambda name: self.spawn(self._load(name)), self.request_stop
         )
@@ -108,6 +126,7 @@ class RunningNode:
         self.spawn(background.sample_resources(sampler, self._engine_pids, self.driver.post))
         self.spawn(in_daemon_thread(sampler.look_for_gpus, "look for GPUs"))
         self.spawn(background.sample_load(self.api.load_samples, self._load_changed))
+        self.spawn(background.tell_load(self._load_report, self.driver.post))
 
     def request_stop(self, reason: str) -> None:
         """Ask for an orderly stop; `exited` is set when the engines are gone, or it takes too long."""
@@ -125,6 +144,8 @@ class RunningNode:
         """End what is left, whatever the state. May be called at any time."""
         if self._supervisor is not None:
             await self._supervisor.close(ENGINE_STOP_GRACE_S)
+        self._peers.close()
+        self._peer_streams.close()
         await self.mesh.close()
         self.api.close()
         for task in tuple(self._tasks):
@@ -157,7 +178,9 @@ class RunningNode:
 
     def change_routes(self, table: RoutingTable) -> None:
         """Route by this table from now on."""
-        self.routes = table
+        before, self.routes = self.routes, table
+        for model in _own_models(before) - _own_models(table):
+            self._load_report.ended(model)
 
     def leave_and_exit(self, exit_code: int, reason: str) -> None:
         """Tell the boot that the node is done."""
@@ -232,7 +255,18 @@ class RunningNode:
         if self._supervisor is not None and sample.tokens > before:
             self._supervisor.note_activity(sample.model)
         self._tokens_seen[sample.model] = sample.tokens
+        own = next((u for u in self.routes.upstreams if u.host and u.model == sample.model), None)
+        if own is not None:
+            self._load_report.sampled(sample, own.slots)
         self.driver.post(sample)
+
+    def _host_failed(self, node_id: NodeId, trouble: UpstreamTrouble) -> None:
+        """A request failed at another node: if the way there is to blame, its life is verified at once."""
+        if trouble in LINK_TROUBLES:
+            self._link_failed(node_id)
+
+    def _link_failed(self, node_id: NodeId) -> None:
+        self.driver.post(PeerUseFailed(node_id))
 
     async def _resolve_models(self) -> None:
         refusals = await background.resolve_models(self.options, self.driver.post)
@@ -317,6 +351,10 @@ class RunningNode:
             metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
             can_join=True,
         )
+
+
+def _own_models(table: RoutingTable) -> set[ModelName]:
+    return {upstream.model for upstream in table.upstreams if upstream.host is not None}
 
 
 def build_node(

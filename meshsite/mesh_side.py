@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from meshsite import mesh_entry
@@ -44,7 +44,7 @@ from nodes.runtime.join_desk import JoinDesk
 from nodes.runtime.join_messages import KnownMember
 from nodes.runtime.joining import Joined, JoinError
 from nodes.runtime.link import Link
-from nodes.runtime.links import PeerLinks, StreamHandler
+from nodes.runtime.links import PeerLinks, StreamHandler, parsed_addresses
 from nodes.runtime.own_addresses import own_addresses
 from nodes.runtime.private_file import PrivateFileError
 from nodes.runtime.streams import Stream
@@ -298,6 +298,18 @@ class MeshSide:
         self._host.notice("twin", f"{text[:1].upper()}{text[1:]}.")
         if time.monotonic() - self._started_s < self._config.twin_grace_s:
             self._host.cannot_go_on(f"This node gives way: {text}.")
+
+    def addresses_of(self, node_id: NodeId) -> Sequence[Address]:
+        """Return where a node can be dialled, as it says itself; none when it is no member now."""
+        view = self._host.driver.node.members.get(node_id)
+        return parsed_addresses(view.announcement.addresses) if view is not None else ()
+
+    def silence_s(self, node_id: NodeId) -> float | None:
+        """Return for how long nothing has come over the link to a node; None: there is no link."""
+        link = self.transport.links.get(node_id)
+        if link is None or link.primary is None:
+            return None
+        return asyncio.get_running_loop().time() - link.primary.connection.last_received_s
 
     # --- tokens and trust -------------------------------------------------------------------------
 
