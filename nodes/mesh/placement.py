@@ -112,8 +112,9 @@ def _least_need(wish: Wanted, options: ServingOptions) -> int:
 
 def waiting_text(need_bytes: int, have_bytes: int) -> str:
     """Return the line of scenario 4, in decimal GB."""
-    return f"Waiting for more peers - need {_gb(need_bytes)}, have {_gb(have_bytes)}"
+    return f"Waiting for more peers - need {gb(need_bytes)}, have {gb(have_bytes)}"
 
 
-def _gb(size_bytes: int) -> str:
+def gb(size_bytes: int) -> str:
+    """Return decimal GB with one digit, as people read it: ``18.7 GB``; small sizes in MB."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
