@@ -9,7 +9,7 @@ Source: spec, Pinned 7.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nodes.mesh import fit
 from nodes.mesh.ids import ModelName, NodeId
@@ -26,7 +26,7 @@ class Assignment:
     """The name to resolve: a file's stem, or the wish itself where the file is still to be fetched."""
     cause: Cause
     download: bool
-    text: str
+    text: str = field(compare=False)
     """The line for people; ``Assigned to serve <stem> (needed by mesh, already on disk)``."""
 
 
@@ -92,27 +92,31 @@ def _scarcest_first(pairs: list[_Pair]) -> list[_Pair]:
 def _needed(model: ModelName, *, download: bool) -> Assignment:
     how = "to be downloaded" if download else "already on disk"
     text = f"Assigned to serve {model} (needed by mesh, {how})"
-    return Assignment(model, Cause.ASSIGNED, download, text)
+    return Assignment(model, Cause.NEEDED, download, text)
 
 
 def takers(snapshot: MeshSnapshot, wish: ModelName) -> tuple[NodeId, ...]:
-    """Return the standbys that could take an unserved wish over from their disks, first to go first.
+    """Return the standbys that could take an unserved wish over, first to go first.
 
-    Where the first does not (its file is broken, it has not heard), the next one does a little later.
+    Those who have it on disk come before those who would fetch it. Where the first does not take it
+    (its file is broken, it has not heard), the next one does a little later.
     """
-    means = snapshot.unserved.get(wish, ())
     able = [
-        (weight(offer.node_id, held), offer.node_id)
+        (assignment.download, -weight(offer.node_id, assignment.model), offer.node_id)
         for offer in snapshot.free
-        if (held := _held(offer, means)) is not None
+        if (assignment := takes(snapshot, wish, offer)) is not None
     ]
-    return tuple(node for _, node in sorted(able, reverse=True))
+    return tuple(node for _, _, node in sorted(able))
 
 
-def takes(snapshot: MeshSnapshot, wish: ModelName) -> Assignment | None:
-    """Return what this node would serve for an unserved wish; None: it cannot, from its disk."""
-    held = _held(snapshot.own, snapshot.unserved.get(wish, ()))
-    return None if held is None else _needed(held, download=False)
+def takes(snapshot: MeshSnapshot, wish: ModelName, offer: Offer) -> Assignment | None:
+    """Return what a node would serve for an unserved wish; None: it cannot."""
+    held = _held(offer, snapshot.unserved.get(wish, ()))
+    if held is not None:
+        return _needed(held, download=False)
+    if wish not in snapshot.lost and _may_fetch(snapshot, offer, wish):
+        return _needed(wish, download=True)
+    return None
 
 
 def least_served(snapshot: MeshSnapshot) -> Assignment | None:
@@ -132,7 +136,7 @@ def least_served(snapshot: MeshSnapshot) -> Assignment | None:
         if offer.node_id == snapshot.me:
             copies = "1 copy" if counts[chosen] == 1 else f"{counts[chosen]} copies"
             text = f"Assigned to serve {chosen} (least served: {copies}, already on disk)"
-            return Assignment(chosen, Cause.ASSIGNED, False, text)
+            return Assignment(chosen, Cause.SPARE, False, text)
         counts[chosen] += 1
     return None
 

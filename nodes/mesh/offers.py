@@ -21,6 +21,7 @@ from nodes.mesh.routing import ModelState, match_name
 WAITING = "waiting"
 """State of a served line: the node is to serve the model and cannot, or not yet. Never routed to."""
 
+_WISHED = frozenset({WAITING, ModelState.FAILED.value})
 _LIVE = frozenset({ModelState.LOADING.value, ModelState.READY.value})
 
 
@@ -29,8 +30,10 @@ class Cause(StrEnum):
 
     OWN = "own"
     """Its operator asked it to: never changed by the mesh."""
-    ASSIGNED = "assigned"
-    """The mesh needed it when the node had nothing to do."""
+    NEEDED = "needed"
+    """Nobody served it and the mesh wanted it: one node is enough, a second one stands by again."""
+    SPARE = "spare"
+    """Another copy of the least served model, because the node had nothing to do when it came."""
     DEMAND = "demand"
     """Another copy while the model was hot: given back when it is cold."""
 
@@ -209,7 +212,9 @@ class MeshSnapshot:
         found = set(self.hosts)
         for offer in self.offers.values():
             found.update(offer.splits)
-            found.update(n for n in offer.lines if n not in found and offer.can_hold(n))
+            for name, line in offer.lines.items():
+                if line.state == WAITING and offer.can_hold(name):
+                    found.add(name)
         return frozenset(found)
 
     @cached_property
@@ -230,8 +235,8 @@ class MeshSnapshot:
     def unserved(self) -> Mapping[ModelName, tuple[ModelName, ...]]:
         """Return each wish that nobody serves, with the models on disks that it may mean.
 
-        Wishes are what operators asked the mesh for, what a node is to serve and cannot hold, and what
-        lost its last host; dropped models are none of them. No meaning: nobody has such a file.
+        Wishes are what operators asked the mesh for, what a node is to serve and cannot, and what lost
+        its last host; dropped models are none of them. No meaning: nobody has such a file.
         """
         found: dict[ModelName, tuple[ModelName, ...]] = {}
         for wish in self._wishes():
@@ -247,5 +252,5 @@ class MeshSnapshot:
     def _wishes(self) -> Iterable[ModelName]:
         for offer in self.offers.values():
             yield from offer.wishes
-            yield from (name for name, line in offer.lines.items() if line.state == WAITING)
+            yield from (name for name, line in offer.lines.items() if line.state in _WISHED)
         yield from self.lost

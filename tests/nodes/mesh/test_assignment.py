@@ -25,7 +25,7 @@ def test_joiner_takes_the_wish_that_is_on_its_disk_with_the_pinned_line() -> Non
     (found,) = matching(snapshot(joiner, seeder())).values()
     assert found.model == GLM
     assert found.text == f"Assigned to serve {GLM} (needed by mesh, already on disk)"
-    assert (found.cause, found.download) == (Cause.ASSIGNED, False)
+    assert (found.cause, found.download) == (Cause.NEEDED, False)
 
 
 def test_wish_that_is_served_loading_or_about_to_be_is_nobodys_any_more() -> None:
@@ -116,8 +116,15 @@ def test_exactly_one_of_many_standbys_takes_a_lost_model_and_the_next_ones_are_i
     order = takers(seen, GLM)
     assert order[0] == winner
     assert len(order) == len(set(order)) == 7
-    assert takes(seen, GLM) is not None
-    assert takes(snapshot(offer("bare", 24), *standbys, lost=[GLM]), GLM) is None
+    bare = offer("bare", 24)
+    assert takes(seen, GLM, standbys[0]) is not None
+    assert takes(snapshot(bare, *standbys, lost=[GLM]), GLM, bare) is None
+
+
+def test_who_has_it_on_disk_comes_before_who_would_fetch_it() -> None:
+    has, bare = offer("has", 24, disk={GLM: 18}), offer("bare", 24)
+    seen = snapshot(bare, has, seeder(GLM), catalogue={GLM: 16})
+    assert takers(seen, GLM) == (has.node_id, bare.node_id)
 
 
 def test_newcomer_serves_another_copy_of_the_least_served_model_on_its_disk() -> None:

@@ -34,7 +34,7 @@ def test_between_cold_and_hot_nothing_moves(busy: int) -> None:
     standby = offer("s", disk={"A": 8})
     copy = host(busy, "copy", cause=Cause.DEMAND)
     if busy == 0:
-        copy = host(busy, "copy", cause=Cause.ASSIGNED)
+        copy = host(busy, "copy", cause=Cause.NEEDED)
     assert next_move(snapshot(standby, host(busy), copy)) is None  # type: ignore[arg-type]
 
 
