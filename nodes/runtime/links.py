@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import assert_never
 
 from nodes.mesh import limits
+from nodes.mesh.effects import LinkEffect
 from nodes.mesh.gossip_effects import (
     CloseLink,
     OpenLink,
@@ -55,7 +56,6 @@ ANSWERS_MAX = 256
 ANSWER_TIMEOUT_S = 30.0
 READ_PROGRESS_S = 10.0
 
-LinkEffect = SendDatagram | SendRequest | SendAnswer | OpenLink | CloseLink | ProbePort
 StreamHandler = Callable[[Link, Stream], Awaitable[None]]
 
 _END = {LinkEnd.CLOSED: CoreLinkEnd.CLOSED, LinkEnd.LOST: CoreLinkEnd.LOST}

@@ -7,7 +7,9 @@ import pytest
 
 from meshsite import operator_door
 from meshsite.operator_door import OperatorDoor
+from nodes.mesh.effects import LinkEffect
 from nodes.mesh.events import DropRequested, ModelWanted, ResourcesSampled, StopRequested
+from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
 from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.node import MeshNode
 from nodes.mesh.plans import ServerPlan
@@ -24,6 +26,10 @@ class Nothing:
     def stop_server(self, run_id: RunId, grace_s: float) -> None: ...
     def change_routes(self, table: RoutingTable) -> None: ...
     def leave_and_exit(self, exit_code: int, reason: str) -> None: ...
+    def perform_link(self, effect: LinkEffect) -> None: ...
+    def remember_contacts(self, effect: RememberContacts) -> None: ...
+    def notice_published(self, notice: PublishNotice) -> None: ...
+    def twin_reported(self, text: str) -> None: ...
 
 
 @pytest.fixture
@@ -35,6 +41,7 @@ async def door_of() -> AsyncIterator[Callable[[MeshNode], OperatorDoor]]:
         tasks.append(asyncio.create_task(driver.run()))
         return OperatorDoor(
             driver,
+            None,  # type: ignore[arg-type] - these actions are about models alone
             lambda name: asyncio.create_task(fetched(name)),
             lambda reason: driver.post(StopRequested(reason)),
         )
