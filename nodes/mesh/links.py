@@ -45,7 +45,7 @@ class Links:
         link = Link(event.peer, event.link, event.address, event.dialled, core.now)
         before = core.links.get(event.peer)
         if before is not None:
-            link.rtt_s, link.load = before.rtt_s, before.load
+            link.rtt_s, link.rtt_shown_s, link.load = before.rtt_s, before.rtt_shown_s, before.load
         core.links[event.peer] = link
         if event.address:
             self._remember(event.peer, event.address)
