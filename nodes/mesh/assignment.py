@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nodes.mesh import fit
+from nodes.mesh.causes import Cause
 from nodes.mesh.ids import ModelName, NodeId
-from nodes.mesh.offers import Cause, MeshSnapshot, Offer
+from nodes.mesh.offers import MeshSnapshot, Offer
 from nodes.mesh.placement import gb
 from nodes.mesh.rendezvous import weight
 

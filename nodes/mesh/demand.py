@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nodes.mesh.causes import Cause
 from nodes.mesh.ids import ModelName, NodeId
-from nodes.mesh.offers import Cause, MeshSnapshot
+from nodes.mesh.offers import MeshSnapshot
 from nodes.mesh.rendezvous import weight
 from nodes.mesh.routing import ModelState
 

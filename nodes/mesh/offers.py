@@ -9,7 +9,6 @@ Source: spec, Announcement, Election and split.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 
 from nodes.mesh import fit
@@ -23,19 +22,6 @@ WAITING = "waiting"
 
 _WISHED = frozenset({WAITING, ModelState.FAILED.value})
 _LIVE = frozenset({ModelState.LOADING.value, ModelState.READY.value})
-
-
-class Cause(StrEnum):
-    """Why a node serves a model."""
-
-    OWN = "own"
-    """Its operator asked it to: never changed by the mesh."""
-    NEEDED = "needed"
-    """Nobody served it and the mesh wanted it: one node is enough, a second one stands by again."""
-    SPARE = "spare"
-    """Another copy of the least served model, because the node had nothing to do when it came."""
-    DEMAND = "demand"
-    """Another copy while the model was hot: given back when it is cold."""
 
 
 @dataclass(frozen=True, slots=True)

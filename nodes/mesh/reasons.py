@@ -4,7 +4,7 @@ Keeps a bounded ring of what was decided and says, for a model that nobody serve
 Decides nothing. Source: spec, issue 4 (each answer with its reasons).
 """
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ DECISIONS_MAX = 128
 
 DECISIONS_SHOWN_MAX = 16
 """Decisions about one model that are shown, the latest first."""
+
+TERMS_MAX = 512
+"""Models whose changes of outcome are counted; the one counted first goes first."""
 
 VERDICTS_MAX = 64
 """Nodes whose verdict is kept with a decision; those accepted come first."""
@@ -42,11 +45,26 @@ class Reasons:
     """The ring. Changed by `note` alone."""
 
     def __init__(self) -> None:
+        self.now_unix_s = 0.0
+        """Set by the node before anything is noted."""
         self._ring: deque[Decision] = deque(maxlen=DECISIONS_MAX)
+        self._terms: Counter[ModelName] = Counter()
 
-    def note(self, decision: Decision) -> None:
-        """Keep a decision."""
-        self._ring.append(decision)
+    def note(
+        self, model: ModelName, kind: str, text: str, verdicts: tuple[Verdict, ...] = ()
+    ) -> None:
+        """Keep a decision: the outcome for this model has changed."""
+        while len(self._terms) > TERMS_MAX:
+            del self._terms[next(iter(self._terms))]
+        self._terms[model] += 1
+        term = self._terms[model]
+        self._ring.append(Decision(self.now_unix_s, model, kind, term, text, bounded(verdicts)))
+
+    def note_election(self, election: Election, hosting: bool) -> None:
+        """Keep the outcome of an election."""
+        left = election.mode is Mode.SOLO and not hosting
+        kind = "defer" if left else election.mode.value
+        self.note(election.model, kind, election.text, election.verdicts)
 
     def about(self, model: ModelName) -> tuple[Decision, ...]:
         """Return the decisions about a model, the latest first."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from nodes.mesh import assignment
 from nodes.mesh.assignment import Assignment
+from nodes.mesh.causes import Cause
 from nodes.mesh.demand import MoveKind, next_move
 from nodes.mesh.ids import ModelName, NodeId
-from nodes.mesh.offers import Cause, Line, MeshSnapshot
+from nodes.mesh.offers import Line, MeshSnapshot
 from nodes.mesh.rendezvous import weight
 from nodes.mesh.routing import ModelState
 from nodes.mesh.settle import SETTLE_S

@@ -4,17 +4,9 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+from nodes.mesh.causes import Cause
 from nodes.mesh.ids import ModelName, NodeId
-from nodes.mesh.offers import (
-    Cause,
-    Line,
-    MeshSnapshot,
-    Offer,
-    OnDisk,
-    Rate,
-    Split,
-    Work,
-)
+from nodes.mesh.offers import Line, MeshSnapshot, Offer, OnDisk, Rate, Split, Work
 
 GB = 1_000_000_000
 

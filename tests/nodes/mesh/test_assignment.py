@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.mesh.assignment import least_served, matching, standby_text, takers, takes
+from nodes.mesh.causes import Cause
 from nodes.mesh.ids import ModelName
-from nodes.mesh.offers import Cause, MeshSnapshot, Offer
+from nodes.mesh.offers import MeshSnapshot, Offer
 from tests.nodes.mesh.offers_lab import offer, snapshot
 
 GLM = ModelName("GLM-4.7-Flash-Q4_K_M")

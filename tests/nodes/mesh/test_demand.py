@@ -2,9 +2,9 @@
 
 import pytest
 
+from nodes.mesh.causes import Cause
 from nodes.mesh.demand import BUSY_PERCENT_MAX, HALF_LIFE_S, Meter, MoveKind, demand, next_move
 from nodes.mesh.ids import ModelName
-from nodes.mesh.offers import Cause
 from tests.nodes.mesh.offers_lab import offer, snapshot
 
 A = ModelName("A")

@@ -6,7 +6,6 @@ from nodes.mesh.offers import MeshSnapshot
 from nodes.mesh.reasons import (
     DECISIONS_MAX,
     DECISIONS_SHOWN_MAX,
-    Decision,
     Reasons,
     why,
     would_need,
@@ -39,9 +38,9 @@ def test_document_names_each_candidate_with_its_reason() -> None:
     b = offer("box-2", 16, serves={BIG: "waiting"}, disk={BIG: 18.7})
     seen = snapshot(a, b)
     reasons = Reasons()
-    reasons.note(Decision(100.0, BIG, "solo", 1, "it fits"))
-    reasons.note(Decision(101.0, ModelName("other"), "wait", 1, "no"))
-    reasons.note(Decision(102.0, BIG, "solo", 2, "again"))
+    reasons.note(BIG, "solo", "it fits")
+    reasons.note(ModelName("other"), "wait", "no")
+    reasons.note(BIG, "solo", "again")
     told = why(reasons, seen, elect(seen, BIG))
     assert told["mode"] == "solo"
     assert told["term"] == 2
@@ -55,10 +54,10 @@ def test_document_names_each_candidate_with_its_reason() -> None:
 def test_ring_is_bounded() -> None:
     reasons = Reasons()
     for number in range(DECISIONS_MAX + 10):
-        model = BIG if number >= 100 else ModelName("old")
-        reasons.note(Decision(float(number), model, "solo", number, "x"))
+        reasons.now_unix_s = float(number)
+        reasons.note(BIG if number >= 100 else ModelName("old"), "solo", "x")
     assert len(reasons.about(ModelName("old"))) == DECISIONS_SHOWN_MAX
     assert reasons.about(BIG)[0].at_unix_s == DECISIONS_MAX + 9
-    for _ in range(DECISIONS_MAX):
-        reasons.note(Decision(0.0, BIG, "solo", 1, "x"))
+    for number in range(DECISIONS_MAX):
+        reasons.note(ModelName(f"m{number}"), "solo", "x")
     assert reasons.about(ModelName("old")) == ()
