@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from meshsite import background, exit_codes, mesh_entry, told
+from meshsite import background, exit_codes, mesh_entry, mesh_metrics, told
 from meshsite.control import ControlApp
 from meshsite.mesh_entry import Standing
 from meshsite.mesh_side import MeshSide
@@ -314,7 +314,7 @@ class RunningNode:
             loopback_only=self.options.loopback_only,
             host_names=told.host_names(self.options),
             cors_origins=self.options.cors_origins,
-            metrics=self.api.metrics.render,
+            metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
             can_join=True,
         )
 

@@ -22,7 +22,7 @@ from nodes.mesh.effects import LinkEffect
 from nodes.mesh.events import AddressesChanged
 from nodes.mesh.gossip import GossipNode
 from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
-from nodes.mesh.gossip_events import Contact, JoinRequested, NoticeIssued
+from nodes.mesh.gossip_events import Contact, CredentialRenewed, JoinRequested, NoticeIssued
 from nodes.mesh.ids import NodeId
 from nodes.mesh.records import NodeIdentity
 from nodes.runtime import (
@@ -118,7 +118,7 @@ class MeshSide:
                 doctor.DOCTOR_KIND: doctor.answer,
                 **(handlers or {}),
             },
-            on_twin=lambda _, text: self.twin(text),
+            on_twin=self._twin_seen,
         )
         desk = JoinDesk(
             self.trust,
@@ -134,6 +134,8 @@ class MeshSide:
         self.trust.on_change = self._trust_changed
         self._started_s = time.monotonic()
         self._tasks = TaskSet()
+        self._credential = b""
+        """The one that gossip carries."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -148,6 +150,7 @@ class MeshSide:
         while True:
             await asyncio.sleep(ADDRESSES_PERIOD_S)
             self._tell_addresses()
+            self._tell_credential()
 
     async def close(self) -> None:
         """Give up what is under way and close all links."""
@@ -197,14 +200,17 @@ class MeshSide:
         driver.enter_mesh(self._gossip_node, self.trust.mesh_id, self._bound.port)
         self._tell_addresses()
         if contacts:
+            # Kept at once: a machine that is off again in a moment must find back, too.
+            self.remember(RememberContacts(contacts))
             driver.post(JoinRequested(contacts))
         self.entered.set()
 
     def _gossip_node(self, announcement: Announcement) -> GossipNode:
         trust = self.trust
+        self._credential = trust.credential().encode()
         judge = NodeIdentity(
             public_key=trust.identity.public_key,
-            credential=trust.credential().encode(),
+            credential=self._credential,
             boot=os.urandom(8),
             sign=trust.identity.sign,
             # The core has content before signature, `identity.verify` the other way round.
@@ -222,6 +228,13 @@ class MeshSide:
         driver = self._host.driver
         if addresses != driver.node.own.addresses:
             driver.post(AddressesChanged(addresses))
+
+    def _tell_credential(self) -> None:
+        """A member signs itself a new credential well before the old one ends: others must see it."""
+        credential = self.trust.credential().encode()
+        if self.entered.is_set() and credential != self._credential:
+            self._credential = credential
+            self._host.driver.post(CredentialRenewed(credential))
 
     # --- what the core wants ----------------------------------------------------------------------
 
@@ -270,6 +283,15 @@ class MeshSide:
     def _keep_key(self) -> None:
         if self._found.home is not None and self.trust.mesh_key is not None:
             mesh_key.save(self._found.home, self.trust.mesh_key)
+
+    def _twin_seen(self, node_id: NodeId, text: str) -> None:
+        """The transport met one key in two processes: this node's own, or another node's."""
+        if node_id == self.trust.node_id:
+            self.twin(text)
+            return
+        view = self._host.driver.node.members.get(node_id)
+        name = view.announcement.name if view else node_id[:8]
+        log.warning("Two running processes use the key of %s: stop one of the two.", name)
 
     def twin(self, text: str) -> None:
         """Another process uses this node's key: the later one of the two gives way."""

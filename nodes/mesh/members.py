@@ -33,7 +33,7 @@ class Seen:
 
 
 class Members:
-    """The table's echo. Changed by `take`, `refresh` and `forget_gone` alone."""
+    """The table's echo. Changed by `take` and the `forget` functions alone."""
 
     def __init__(self) -> None:
         self._seen: dict[NodeId, Seen] = {}
@@ -49,13 +49,6 @@ class Members:
             kept[view.node_id] = Seen(view, state, since_s)
         while len(self._gone) > GONE_MAX:
             del self._gone[next(iter(self._gone))]
-
-    def refresh(self, views: Iterable[MemberView]) -> None:
-        """Take over figures that gossip does not publish by themselves: round trips and load."""
-        for view in views:
-            seen = self._seen.get(view.node_id)
-            if seen is not None:
-                self._seen[view.node_id] = Seen(view, shown_state(view), seen.since_s)
 
     def forget_gone(self, now: float) -> bool:
         """Let go of who is gone long enough; return whether anybody was."""

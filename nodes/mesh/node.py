@@ -40,8 +40,6 @@ from nodes.mesh.view import Me, role, routing_table, state_map
 VIEW_INTERVAL_S = 0.1
 """Changes of the members are shown at most so often: a thousand nodes that come at once are one change
 for eyes. Routes follow at once."""
-FIGURES_INTERVAL_S = 2.0
-"""How often round trips, which gossip does not publish by themselves, are looked at anew."""
 
 Input = Event | GossipEvent
 _SERVING_EVENTS = (
@@ -82,7 +80,6 @@ class MeshNode:
         """Held back until the others were told."""
         self._view_due_s = math.inf
         self._viewed_s = -math.inf
-        self._figures_due_s = math.inf
 
     @property
     def deadline(self) -> float | None:
@@ -93,7 +90,6 @@ class MeshNode:
             self.gossip.deadline if self.gossip else None,
             self.members.gone_until,
             self._view_due_s,
-            self._figures_due_s,
         ]
         earliest = min((w for w in waits if w is not None), default=math.inf)
         return None if earliest == math.inf else earliest
@@ -122,7 +118,7 @@ class MeshNode:
             due_s = self.serving.deadline
             changed = due_s is not None and due_s <= now
             effects.extend(self._serve(event, now))
-            changed |= self._pass_time(now)
+            changed |= self.members.forget_gone(now)
         if self.gossip is not None and isinstance(event, GossipEvent):
             changed |= self._gossip(event, now, effects)
         duties_due_s = self.duties.deadline if self.gossip is not None else None
@@ -151,7 +147,6 @@ class MeshNode:
         self.members.clear()
         self.duties.left_mesh()
         self.gossip = make(self.announcement())
-        self._figures_due_s = now + FIGURES_INTERVAL_S
         return self._differences(now, urgent=True)
 
     def announcement(self) -> Announcement:
@@ -186,14 +181,6 @@ class MeshNode:
             case _:
                 return False
         return True
-
-    def _pass_time(self, now: float) -> bool:
-        changed = self.members.forget_gone(now)
-        if now >= self._figures_due_s and self.gossip is not None:
-            self._figures_due_s = now + FIGURES_INTERVAL_S
-            self.members.refresh(self.gossip.members())
-            changed = True
-        return changed
 
     def _serve(self, event: ev.Event, now: float) -> Iterable[Effect]:
         return self._held_back(self.serving.handle(event, now))
