@@ -36,6 +36,9 @@ LOOK_COST_S = 0.0005
 """Unit: seconds per member. A look at everybody costs about so much; looks are that far apart, so that
 a thousand nodes that change all the time take no more than a part of one CPU here."""
 
+JUST_MET_S = 5.0
+"""Unit: seconds after the first other node was seen. What was dropped before is told within them."""
+
 RATES_EVERY_S = 10.0
 """Unit: seconds between two announcements of how busy the engines are."""
 
@@ -55,7 +58,8 @@ class Duties:
         self._reelection = Reelection(me, serving, self.reasons)
         self._catalogue: dict[ModelName, int] = {}
         self._meters: dict[ModelName, Meter] = {}
-        self._disk_known = self._met = self._standing_by = False
+        self._disk_known = self._standing_by = False
+        self._met_s: float | None = None
         self._own = Offer(me, "", 0, "", "")
         self._said: Announcement | None = None
         self._dirty = False
@@ -68,13 +72,19 @@ class Duties:
         """Take the views that gossip published."""
         before = self.book.changes
         self._standby.lose(self.book.take(views), now)
-        self._met = self._met or len(self.book) > 0
+        if self._met_s is None and len(self.book):
+            self._met_s = now
         self._dirty |= self.book.changes != before
 
     def left_mesh(self) -> None:
         """Forget the others: this node is in another mesh now."""
         self.book.clear()
+        self._met_s = None
         self._dirty = True
+
+    def just_met(self, now: float) -> bool:
+        """Return whether the node has only just come among others."""
+        return self._met_s is None or now - self._met_s < JUST_MET_S
 
     def take(self, event: ev.Event, now: float) -> None:
         """Take what the shell tells of this node and its engines."""
@@ -179,10 +189,10 @@ class Duties:
                 yield from serving.give_back(name)
 
     def _next_move(self, now: float) -> Iterator[Effect]:
-        if not (self._disk_known and self._met) or self._serving.stopping:
-            return
-        if not self._own.free and not _mesh_disposes(self._own):
+        ready = self._disk_known and self._met_s is not None and not self._serving.stopping
+        if not ready or not (self._own.free or _mesh_disposes(self._own)):
             self._settle.clear()
+            self._standby.rest()
             return
         outcome, wait_s = self._standby.outcome(self.snapshot(now), now)
         if isinstance(outcome, StandBy) and self._standing_by:

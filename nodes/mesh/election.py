@@ -91,7 +91,9 @@ def _verdict(offer: Offer, model: ModelName) -> Verdict:
     if need is None:
         return Verdict(offer.node_id, offer.name, False, "it does not have the file")
     why = f"needs {gb(need)}, offers {gb(spare)}"
-    return Verdict(offer.node_id, offer.name, need <= spare, why)
+    # What runs already is never moved because memory figures drifted.
+    fits = need <= spare or offer.runs_alone(model)
+    return Verdict(offer.node_id, offer.name, fits, why)
 
 
 def _solo_text(snapshot: MeshSnapshot, hosts: tuple[NodeId, ...]) -> str:

@@ -31,7 +31,7 @@ from nodes.mesh.members import Members
 from nodes.mesh.models_view import complete
 from nodes.mesh.own_facts import OwnFacts, announce, disk_lines
 from nodes.mesh.placement import ServingOptions
-from nodes.mesh.routing import RoutingTable
+from nodes.mesh.routing import RoutingTable, match_name
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import State, difference
 from nodes.mesh.tombstones import drop_notice, model_of
@@ -74,8 +74,6 @@ class MeshNode:
         self._routes = RoutingTable(me.node_id, (), me.started_at)
         self._clock_offset_s: float | None = None
         """Unix seconds less monotonic ones, as of the first event."""
-        self._asked_ms: dict[ModelName, int] = {}
-        """When the operator asked for a model, Unix milliseconds; as many as he named."""
         self._last_act: LeaveAndExit | None = None
         """Held back until the others were told."""
         self._view_due_s = math.inf
@@ -234,9 +232,12 @@ class MeshNode:
         match event:
             case ev.DropRequested(name, leave_after) if leave_after:
                 self._tell_drop(name, True, now, effects)
-            case ev.ModelWanted(model, _, _, for_mesh) if not for_mesh:
-                self._asked_ms[model.name] = self._unix_ms(now)
-                if self.duties.tombstones.is_dropped(model.name):
+            case ev.ModelWanted(model, _, asked, for_mesh):
+                if not self.duties.tombstones.is_dropped(model.name):
+                    return
+                if for_mesh:
+                    self.serving.expected.pop(asked or model.name, None)
+                else:
                     self._tell_drop(model.name, False, now, effects)
             case _:
                 pass
@@ -250,12 +251,15 @@ class MeshNode:
     def _noticed(
         self, topic: str, version: int, body: bytes, now: float, effects: list[Effect]
     ) -> bool:
-        """Obey a drop; True: it changed something. One older than the operator's own wish is lifted."""
+        """Obey a drop; True: it changed something.
+
+        A drop that a node hears of as it comes in is older than its operator's `--model`, which lifts it.
+        """
         model = self.duties.noticed(topic, version, body)
         if model is None:
             return model_of(topic) is not None
         serving = self.serving
-        if serving.causes.get(model) is Cause.OWN and version <= self._asked_ms.get(model, 0):
+        if self.duties.just_met(now) and self._asked_here(model):
             self._tell_drop(model, False, now, effects)
             return True
         if model in serving.expected:
@@ -273,6 +277,11 @@ class MeshNode:
         notice = drop_notice(self.gossip.identity, model, version, dropped, unix_ms // 1000)
         self.duties.noticed(notice.topic, notice.version, notice.body)
         self._take_gossip(self.gossip.handle(notice, now), now, effects)
+
+    def _asked_here(self, model: ModelName) -> bool:
+        """Return whether the operator of this node asked for the model, here or of the mesh."""
+        own = self.serving.causes.get(model) is Cause.OWN
+        return own or any(match_name(wish, (model,)) for wish in self.own.asked_for)
 
     def _unix_ms(self, now: float) -> int:
         return int((now + (self._clock_offset_s or 0.0)) * 1000)

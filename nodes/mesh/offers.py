@@ -115,6 +115,11 @@ class Offer:
         )
         return max(0, self.memory_bytes - taken)
 
+    def runs_alone(self, model: ModelName) -> bool:
+        """Return whether its engine for the model was started, and not as a split."""
+        line = self.lines.get(model)
+        return line is not None and line.live and line.slots > 0 and model not in self.splits
+
     def can_hold(self, model: ModelName) -> bool:
         """Return whether it has the file and the memory to serve the model alone."""
         need = self.need_bytes(model)

@@ -104,7 +104,7 @@ def _lines(serving: Serving) -> Iterator[ServedModelLine]:
     running = {name for name, slot in serving.slots.items() if slot.run is not None}
     for name, slot in serving.slots.items():
         if slot.run is not None and _nameable(name):
-            yield _line(name, slot.run, serving.causes.get(name))
+            yield _line(name, slot.run, serving.causes.get(name), name in serving.wanted)
     for name, cause in serving.causes.items():
         waits = serving.unplaced.get(name)
         if name not in running and _nameable(name) and not (waits and waits.taken):
@@ -125,11 +125,14 @@ def _state_without_run(serving: Serving, name: ModelName) -> str:
     return ModelState.LOADING.value
 
 
-def _line(model: ModelName, run: Run, cause: Cause | None) -> ServedModelLine:
+def _line(model: ModelName, run: Run, cause: Cause | None, wanted: bool) -> ServedModelLine:
     ready = run.ready
+    # An engine that ends and is wanted is being restarted: nobody else is to take its model over.
+    restarts = wanted and run.state is RunState.STOPPING
+    state = ModelState.LOADING if restarts else STATE_OF_RUN[run.state]
     return ServedModelLine(
         name=model,
-        state=STATE_OF_RUN[run.state].value,
+        state=state.value,
         slots=ready.slots if ready else run.plan.parallel,
         context=ready.context if ready else run.plan.context,
         capabilities=tuple(sorted(c.value for c in run.plan.model.capabilities)),

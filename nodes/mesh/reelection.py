@@ -39,6 +39,7 @@ class Reelection:
         self._reasons = reasons
         self._outcomes: dict[ModelName, _Outcome] = {}
         self._due_s: dict[ModelName, float] = {}
+        self._fits: dict[ModelName, bool] = {}
         self._told_s: dict[ModelName, float] = {}
         self._seen = (0, 0)
 
@@ -52,9 +53,9 @@ class Reelection:
     ) -> Iterator[Effect]:
         """Note what changed, and hold the elections that are due."""
         mine = [name for name in self._serving.causes if name in own.lines]
-        for name in self._outcomes.keys() - mine:
+        for name in (self._outcomes.keys() | self._due_s.keys()).difference(mine):
             self._forget(name)
-        self._note_changes(book, mine, now)
+        self._note_changes(book, own, mine, now)
         due = [name for name in mine if self._due_s.get(name, math.inf) <= now]
         if due:
             seen = snapshot(now)
@@ -63,18 +64,24 @@ class Reelection:
                 yield from self._take(elect(seen, name), seen, now)
 
     def _forget(self, name: ModelName) -> None:
-        del self._outcomes[name]
+        self._outcomes.pop(name, None)
         self._due_s.pop(name, None)
         self._told_s.pop(name, None)
+        self._fits.pop(name, None)
 
-    def _note_changes(self, book: OfferBook, mine: list[ModelName], now: float) -> None:
+    def _note_changes(
+        self, book: OfferBook, own: Offer, mine: list[ModelName], now: float
+    ) -> None:
         touched, book.touched = book.touched, set()
         changes, arrivals = self._seen
         self._seen = (book.changes, book.arrivals)
         for name in mine:
             outcome = self._outcomes.get(name)
-            if outcome is None:
-                self._due_s.setdefault(name, now)
+            fits = own.can_hold(name)
+            if outcome is None or self._fits.get(name) is not fits:
+                # What this node knows of itself need not settle.
+                self._fits[name] = fits
+                self._due_s[name] = now
             elif (
                 name in touched
                 or (book.arrivals != arrivals and self._may_tell(name, now))

@@ -113,6 +113,10 @@ class Standby:
         """When it is this node's turn for what others have left lying; None: it is nobody's."""
         return self._next_rank_s
 
+    def rest(self) -> None:
+        """Wait for nobody's turn: this node is not free now."""
+        self._next_rank_s = None
+
     def outcome(self, snapshot: MeshSnapshot, now: float) -> tuple[Outcome | None, float]:
         """Return what to do next, and for how many seconds that must stand."""
         self.found(snapshot)

@@ -105,6 +105,13 @@ def test_memory_taken_by_other_engines_of_the_node_does_not_count() -> None:
     assert "offers 16.0 GB" in found.verdicts[0].why
 
 
+def test_engine_that_runs_is_not_moved_because_memory_drifted() -> None:
+    a = offer("box-1", 18.6, serves={BIG: "ready"}, disk={BIG: 18.7})
+    assert elect(snapshot(a), BIG).hosts == (a.node_id,)
+    still_looking = offer("box-1", 18.6, serves={BIG: "loading"}, disk={BIG: 18.7}, slots=0)
+    assert elect(snapshot(still_looking), BIG).mode is Mode.WAIT
+
+
 def test_draining_node_is_no_host_and_a_model_nobody_is_to_serve_has_none() -> None:
     a = offer("box-1", 24, serves={BIG: "draining"}, disk={BIG: 18.7})
     assert elect(snapshot(a), BIG).mode is Mode.NOBODY
