@@ -118,6 +118,7 @@ class RunningNode:
         self.spawn(self.mesh.run())
         self.spawn(self._find_engine())
         self.spawn(self._resolve_models())
+        self.spawn(background.scan_disk(self.options, self.driver.post))
         sampler = ResourceSampler(
             lambda: self._engine.devices if self._engine else (), self.options.max_vram_bytes
         )
@@ -175,6 +176,17 @@ class RunningNode:
     def stop_server(self, run_id: RunId, grace_s: float) -> None:
         """Let the model's open answers finish for `grace_s`, then end its engine."""
         self.spawn(self._drain_and_stop(run_id, grace_s))
+
+    def resolve_model(self, name: ModelName, download: bool) -> None:
+        """Find the file of a model that the mesh wants served here."""
+        self.spawn(self._resolve_for_mesh(name, download))
+
+    async def _resolve_for_mesh(self, name: ModelName, download: bool) -> None:
+        refusal = await background.resolve_model(
+            self.options, name, self.driver.post, download=download, for_mesh=True
+        )
+        if refusal is not None:
+            self.driver.post(refusal)
 
     def change_routes(self, table: RoutingTable) -> None:
         """Route by this table from now on."""
@@ -270,7 +282,8 @@ class RunningNode:
 
     async def _resolve_models(self) -> None:
         refusals = await background.resolve_models(self.options, self.driver.post)
-        if refusals and len(refusals) == max(1, len(self.options.models)):
+        own = len(self.options.models) if self.options.serve_all else 1
+        if refusals and len(refusals) == own:
             self._cannot_serve(" ".join(r.reason for r in refusals), refusals)
         else:
             for refusal in refusals:

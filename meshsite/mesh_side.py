@@ -25,6 +25,7 @@ from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
 from nodes.mesh.gossip_events import Contact, CredentialRenewed, JoinRequested, NoticeIssued
 from nodes.mesh.ids import NodeId
 from nodes.mesh.records import NodeIdentity
+from nodes.mesh.tombstones import accept_drop
 from nodes.runtime import (
     bind_port,
     contacts_file,
@@ -208,6 +209,12 @@ class MeshSide:
     def _gossip_node(self, announcement: Announcement) -> GossipNode:
         trust = self.trust
         self._credential = trust.credential().encode()
+
+        def accept_notice(topic: str, version: int, body: bytes) -> bool:
+            return trust_notices.accept_notice(trust, topic, version, body) or accept_drop(
+                judge, topic, version, body
+            )
+
         judge = NodeIdentity(
             public_key=trust.identity.public_key,
             credential=self._credential,
@@ -216,7 +223,7 @@ class MeshSide:
             # The core has content before signature, `identity.verify` the other way round.
             verify=lambda key, content, signature: identity.verify(key, signature, content),
             accept_member=lambda *shown: trust_notices.accept_member(trust, *shown),
-            accept_notice=lambda *shown: trust_notices.accept_notice(trust, *shown),
+            accept_notice=accept_notice,
         )
         rng = random.Random(os.urandom(16))  # noqa: S311 - spreads timers, protects nothing
         unix_ms = int(time.time() * 1000)

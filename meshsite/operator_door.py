@@ -1,6 +1,7 @@
 """What an operator may ask of the node, and the true outcome of each (`nodes.runtime.handle.Operator`)."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from meshsite.mesh_side import MeshSide
 from nodes.mesh import events as ev
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.reconcile import RunState
-from nodes.mesh.routing import match_name
+from nodes.mesh.routing import ModelState, match_name
 from nodes.runtime.driver import Driver
 from nodes.runtime.handle import OperatorResult
 from nodes.runtime.mesh_key import MeshKeyError
@@ -17,6 +18,9 @@ from nodes.runtime.token_ledger import TokenLedgerError
 
 LOAD_ANSWER_S = 20.0
 """How long an operator who asks for a model waits for its fetching. Below `control_client.TIMEOUT_S`."""
+DROP_ANSWER_S = 10.0
+"""How long a drop waits for the word of the other nodes that serve the model (<= 3 s on a good network)."""
+DROP_POLL_S = 0.05
 
 
 class OperatorDoor:
@@ -45,12 +49,35 @@ class OperatorDoor:
         name = self._known(model)
         if isinstance(name, OperatorResult):
             return name
+        elsewhere = self._hosts_elsewhere(name)
         self._driver.post(ev.DropRequested(name, leave_after=True))
         await self._driver.settled()
+        if elsewhere:
+            return await self._dropped_elsewhere(name, elsewhere)
         slot = self._driver.node.serving.slots.get(name)
         if slot is not None and slot.run is not None:
             return OperatorResult(True, f"{name} takes no more requests; open answers may finish.")
         return OperatorResult(True, f"{name} is no longer served.")
+
+    def _hosts_elsewhere(self, name: ModelName) -> list[str]:
+        """Return the names of the other nodes that answer for the model."""
+        upstreams = self._driver.node.members.upstreams()
+        return [
+            u.name or u.node_id[:8]
+            for u in upstreams
+            if u.model == name and u.state in (ModelState.READY, ModelState.LOADING)
+        ]
+
+    async def _dropped_elsewhere(self, name: ModelName, hosts: list[str]) -> OperatorResult:
+        """Wait until the other nodes say that they take no more requests for it, and tell."""
+        deadline = asyncio.get_running_loop().time() + DROP_ANSWER_S
+        while left := self._hosts_elsewhere(name):
+            if asyncio.get_running_loop().time() > deadline:
+                text = f"{name} was dropped, but {', '.join(left)} did not confirm it yet."
+                return OperatorResult(False, f"{text} `mesh-llm status` shows when it does.")
+            await asyncio.sleep(DROP_POLL_S)
+        where = ", ".join(sorted(set(hosts)))
+        return OperatorResult(True, f"{name} takes no more requests (on {where}).")
 
     async def load(self, model: str) -> OperatorResult:
         """Serve a model that is on disk, in the catalogue or on the hub."""
@@ -65,6 +92,17 @@ class OperatorDoor:
             return OperatorResult(False, refused)
         await self._driver.settled()
         return OperatorResult(True, f"{model} is to be served; watch it load in the models list.")
+
+    async def why(self, model: str) -> OperatorResult:
+        """Tell why a model is served as it is."""
+        node = self._driver.node
+        known = sorted(
+            {key.removeprefix("model/") for key in node.shown if key.startswith("model/")}
+        )
+        named = match_name(model, known)
+        name = ModelName(named[0] if len(named) == 1 else model)
+        document = why_document(node.why(name, time.monotonic()))
+        return OperatorResult(True, document["sentence"], {"why": document})
 
     async def restart(self, model: str) -> OperatorResult:
         """End the model's engine, if it runs, and start it afresh."""
@@ -213,7 +251,8 @@ class OperatorDoor:
     def _known(self, model: str) -> ModelName | OperatorResult:
         serving = self._driver.node.serving
         running = (name for name, slot in serving.slots.items() if slot.run)
-        known = sorted({*serving.wanted, *running})
+        elsewhere = {u.model for u in self._driver.node.members.upstreams()}
+        known = sorted({*serving.wanted, *running, *elsewhere})
         found = match_name(model, known)
         if len(found) == 1:
             return ModelName(found[0])
@@ -227,3 +266,24 @@ class OperatorDoor:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def why_document(found: dict[str, Any]) -> dict[str, Any]:
+    """Return `nodes.mesh.reasons.why` as people's programs get it: sentences under stable names."""
+    return {
+        "model": found["model"],
+        "decision": found["mode"],
+        "term": found["term"],
+        "sentence": _sentence(found["text"]),
+        "candidates": [
+            {
+                "node_id": one["node_id"],
+                "name": one["name"],
+                "accepted": one["accepted"],
+                "sentence": _sentence(one["reason"]),
+            }
+            for one in found["candidates"]
+        ],
+        "needed": found["would_need"],
+        "history": found["history"],
+    }
