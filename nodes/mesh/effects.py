@@ -49,6 +49,8 @@ class RecordEvent:
     level: str = "info"
     """``info``, ``warning`` or ``error``."""
     model: str = ""
+    node: str = ""
+    """The id of the node that it is about: its story in the console. Empty: this node's own affairs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,5 +120,6 @@ class Driver:
                 "level": effect.level,
                 "text": effect.text,
                 "model": effect.model,
+                "node": effect.node,
             }
         )
