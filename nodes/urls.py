@@ -23,6 +23,7 @@ urlpatterns = [
     path("api/token", views.token),
     path("api/operator-link", views.operator_link),
     path("api/actions", views.actions),
+    path("api/why", views.why),
     path("api/render", views.render_text),
     path("api/chat", chat),
 ]

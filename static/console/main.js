@@ -2,6 +2,7 @@
 import { startChat } from "./chat.js";
 import { startLog } from "./log.js";
 import { startMachine } from "./machine.js";
+import { startMesh } from "./mesh.js";
 import { startModels } from "./models.js";
 import { startNav } from "./nav.js";
 import { startSnippets } from "./snippets.js";
@@ -12,6 +13,7 @@ import { startTimeline } from "./timeline.js";
 
 startTheme();
 startStatus();
+startMesh();
 startModels();
 startTimeline();
 startLog();
