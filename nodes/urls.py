@@ -5,6 +5,7 @@ from django.urls import path
 
 from nodes import views
 from nodes.chat_view import chat
+from nodes.join_view import tokens
 
 app_name = "console"
 
@@ -21,6 +22,7 @@ urlpatterns = [
     path("api/events", views.events),
     path("api/logs/<path:model>", views.logs),
     path("api/token", views.token),
+    path("api/tokens", tokens),
     path("api/operator-link", views.operator_link),
     path("api/actions", views.actions),
     path("api/why", views.why),
