@@ -108,7 +108,7 @@ async def resolve_models(options: Options, post: Post) -> list[ev.ModelRefused]:
     """Resolve every wished model in the order of asking; return the refusals, not yet posted."""
     from models_registry.demo import demo_path
 
-    specs = options.models or (str(demo_path()),)
+    specs = options.models or (() if options.join else (str(demo_path()),))
     refusals = []
     for number, spec in enumerate(specs):
         if refused := await resolve_model(options, spec, post, first=number == 0):

@@ -5,37 +5,33 @@ own two servers) or any ASGI server (`meshsite.asgi`) brings the requests.
 """
 
 import asyncio
-import hmac
 import logging
-import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from meshsite import background, exit_codes
+from meshsite import background, exit_codes, mesh_entry, mesh_metrics, told
 from meshsite.control import ControlApp
+from meshsite.mesh_entry import Standing
+from meshsite.mesh_side import MeshSide
 from meshsite.operator_door import OperatorDoor
 from meshsite.options import Options
 from meshsite.status import status
-from meshsite.version import VERSION
 from models_registry.supervisor import Supervisor
 from nodes.mesh import events as ev
-from nodes.mesh.ids import ModelName, NodeId, RunId
+from nodes.mesh.effects import LinkEffect
+from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
+from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.node import MeshNode
-from nodes.mesh.placement import ServingOptions
 from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
-from nodes.mesh.view import Me
-from nodes.runtime import handle
+from nodes.runtime import bind_port, handle
 from nodes.runtime.daemon_thread import in_daemon_thread
 from nodes.runtime.driver import Driver
 from nodes.runtime.feed import Feed
 from nodes.runtime.home import Home
 from nodes.runtime.resources import ResourceSampler
-from proxy.api_keys import key_ring
 from proxy.asgi import ApiApp
-from proxy.config import ApiConfig
 from proxy.records import RequestRecord
 
 log = logging.getLogger("mesh.node")
@@ -50,31 +46,16 @@ DRAIN_POLL_S = 0.05
 """How often a draining model's open answers are counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoints:
-    """Where the node is reached."""
-
-    api_port: int
-    console_port: int | None
-    api_url: str
-    console_url: str | None
-    quic_port: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """Who the node is, and how others are invited."""
-
-    node_id: NodeId
-    mesh_id: str
-    invite_token: Callable[[], str]
-
-
 class RunningNode:
     """One node: core, driver, engines, API. Everything on one loop."""
 
     def __init__(
-        self, options: Options, home: Home, identity: NodeIdentity, endpoints: Endpoints
+        self,
+        options: Options,
+        home: Home,
+        found: Standing,
+        endpoints: told.Endpoints,
+        bound: bind_port.BoundPort,
     ) -> None:
         self.options = options
         self.home = home
@@ -88,25 +69,26 @@ class RunningNode:
         None: the node lives on and shows the reason."""
         self.engine_looked_for = asyncio.Event()
         self.models_looked_for = asyncio.Event()
-        self._identity = identity
+        self.node_id = found.who.node_id
         self._engine: background.EngineInUse | None = None
         self._supervisor: Supervisor | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tokens_seen: dict[ModelName, int] = {}
         """As many entries as the load meter has models (`proxy.load.MODELS_MAX`)."""
-        me = _me(options, identity, endpoints)
-        node = MeshNode(me, _serving_options(options))
+        me = told.me(options, self.node_id, endpoints)
+        node = MeshNode(me, told.serving_options(options))
         self.name = me.name
         self.driver = Driver(node, self.feed, self)
         self.routes = node.routes
         self.api = ApiApp(
-            _api_config(options, home.secret),
+            told.api_config(options, home.secret),
             lambda: self.routes,
             self._request_finished,
-            str(identity.node_id),
+            str(self.node_id),
         )
+        self.mesh = MeshSide(found, options, self.name, self, bound)
         self.operator = OperatorDoor(
-            self.driver, lambda name: self.spawn(self._load(name)), self.request_stop
+            self.driver, self.mesh, lambda name: self.spawn(self._load(name)), self.request_stop
         )
         self.handle = self._handle()
         self.api_port_app = ControlApp(self.api, self.handle)
@@ -115,6 +97,7 @@ class RunningNode:
         """Begin: the driver first, then what feeds it. Returns at once."""
         handle.install(self.handle)
         self.spawn(self._drive())
+        self.spawn(self.mesh.run())
         self.spawn(self._find_engine())
         self.spawn(self._resolve_models())
         sampler = ResourceSampler(
@@ -142,6 +125,7 @@ class RunningNode:
         """End what is left, whatever the state. May be called at any time."""
         if self._supervisor is not None:
             await self._supervisor.close(ENGINE_STOP_GRACE_S)
+        await self.mesh.close()
         self.api.close()
         for task in tuple(self._tasks):
             task.cancel()
@@ -179,6 +163,22 @@ class RunningNode:
         """Tell the boot that the node is done."""
         log.info("Leaving: %s.", reason)
         self.exit(exit_code)
+
+    def perform_link(self, effect: LinkEffect) -> None:
+        """Carry out what the core wants of the network."""
+        self.mesh.perform(effect)
+
+    def remember_contacts(self, effect: RememberContacts) -> None:
+        """Keep where the mesh was seen."""
+        self.mesh.remember(effect)
+
+    def notice_published(self, notice: PublishNotice) -> None:
+        """Take over a word about trust that gossip brought."""
+        self.mesh.noticed(notice)
+
+    def twin_reported(self, text: str) -> None:
+        """Another process uses this node's key."""
+        self.mesh.twin(text)
 
     async def _drain_and_stop(self, run_id: RunId, grace_s: float) -> None:
         assert self._supervisor is not None
@@ -236,7 +236,7 @@ class RunningNode:
 
     async def _resolve_models(self) -> None:
         refusals = await background.resolve_models(self.options, self.driver.post)
-        if len(refusals) == max(1, len(self.options.models)):
+        if refusals and len(refusals) == max(1, len(self.options.models)):
             self._cannot_serve(" ".join(r.reason for r in refusals), refusals)
         else:
             for refusal in refusals:
@@ -279,13 +279,27 @@ class RunningNode:
         elif key in self.feed.state:
             self.feed.publish({}, (key,))
 
+    def cannot_go_on(self, text: str) -> None:
+        """End the node, which can never do what it was started for."""
+        self._cannot_serve(text, [])
+
+    def waiting_changed(self, waiting: tuple[dict[str, Any], ...]) -> None:
+        """Show viewers which machines wait to be approved."""
+        put = {f"pending/{entry['id']}": entry for entry in waiting}
+        shown = [key for key in self.feed.state if key.startswith("pending/")]
+        self.feed.publish(put, tuple(key for key in shown if key not in put))
+
+    def invite_token(self) -> str:
+        """Return the start-up token; empty before the node is in a mesh."""
+        return self.mesh.invite_token() if self.mesh.entered.is_set() else ""
+
     def _request_finished(self, record: RequestRecord) -> None:
         if self.on_request is not None:
             self.on_request(record)
 
     def _handle(self) -> handle.NodeHandle:
         return handle.NodeHandle(
-            node_id=str(self._identity.node_id),
+            node_id=str(self.node_id),
             feed=self.feed,
             logs=self,
             operator=self.operator,
@@ -293,76 +307,40 @@ class RunningNode:
             status=lambda operator: status(
                 self.feed.state,
                 self.feed.seq,
-                self._identity.invite_token() if operator else None,
+                self.invite_token() if operator else None,
             ),
-            invite_token=self._identity.invite_token,
+            invite_token=self.invite_token,
             home_secret=self.home.secret,
             loopback_only=self.options.loopback_only,
-            host_names=host_names(self.options),
+            host_names=told.host_names(self.options),
             cors_origins=self.options.cors_origins,
-            metrics=self.api.metrics.render,
+            metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
+            can_join=True,
         )
 
 
-def _me(options: Options, identity: NodeIdentity, endpoints: Endpoints) -> Me:
-    return Me(
-        node_id=identity.node_id,
-        name=options.name or socket.gethostname(),
-        version=VERSION,
-        mesh_id=identity.mesh_id,
-        started_at=int(time.time()),
-        is_client=False,
-        api_port=endpoints.api_port,
-        console_port=endpoints.console_port,
-        quic_port=endpoints.quic_port,
-        api_url=endpoints.api_url,
-        console_url=endpoints.console_url,
-    )
+def build_node(
+    options: Options, home: Home, endpoints: Callable[[int], told.Endpoints]
+) -> RunningNode:
+    """Return the node of this home, with its UDP port bound; nothing runs yet.
 
+    `endpoints` tells where it is reached, given that port.
 
-def _serving_options(options: Options) -> ServingOptions:
-    return ServingOptions(
-        serve_all=options.serve_all,
-        context=options.context,
-        parallel=options.parallel,
-        draft_max=options.draft_max,
-        rpc_self=options.rpc_self,
-        device=options.device,
-        stop_grace_s=options.stop_grace_s,
-    )
-
-
-def _api_config(options: Options, secret: str) -> ApiConfig:
-    return ApiConfig(
-        allowed_hosts=frozenset(host_names(options)),
-        cors_origins=frozenset(options.cors_origins),
-        check_key=_key_check(options.api_key, secret),
-    )
-
-
-def host_names(options: Options) -> tuple[str, ...]:
-    """Return the Host names served besides loopback: every one once the operator opened the node.
-
-    Bound beyond loopback, a key (or the operator's explicit word) stands in for the Host check: the
-    machine's names on its networks cannot all be known.
+    Raises:
+        IdentityError, MeshKeyError, TokenLedgerError, TrustFileError, BindPortError, CannotJoin: one
+            sentence with what to do.
     """
-    return options.allow_hosts if options.loopback_only else ("*",)
-
-
-def _key_check(key: str | None, secret: str) -> Callable[[str], bool] | None:
-    """Return the check of API keys; None: no key is needed.
-
-    Good are the operator's own key, one made in the admin, and the home's secret: the console's chat
-    asks the API in process, in the name of whoever may see the console.
-    """
-    if key is None:
-        return None
-    good = (key.encode(), secret.encode())
-
-    def check(given: str) -> bool:
-        shown = given.encode("utf-8", "replace")
-        # Every comparison is made, so that the time tells nothing.
-        known = sum(hmac.compare_digest(shown, one) for one in good)
-        return bool(known) or key_ring.allows(given, secret)
-
-    return check
+    found = mesh_entry.standing(home, options)
+    mesh_entry.refuse_own_token(found, options.join)
+    bound = bind_port.bind(found.home, options.bind_ip, options.bind_port)
+    if bound.moved:
+        log.warning(
+            "The remembered UDP port is taken, so this node uses %d: invite tokens of before lead "
+            "elsewhere. --bind-port chooses one.",
+            bound.port,
+        )
+    try:
+        return RunningNode(options, home, found, endpoints(bound.port), bound)
+    except BaseException:
+        bound.sock.close()
+        raise

@@ -16,11 +16,16 @@ class Greeting:
     models: tuple[str, ...]
     token: str | None
     needs_key: bool
+    alone_because: str = ""
+    """Why nobody of the mesh that a token names was reached; empty: somebody was, or there is none."""
+    joined: bool = False
+    """True: it came into a mesh by a token, or was in one before."""
 
 
 def lines(facts: Greeting) -> list[str]:
     """Return the lines, in order, without line ends."""
-    models = ", ".join(facts.models) or "the built-in demo model"
+    idle = "no model of its own" if facts.joined else "the built-in demo model"
+    models = ", ".join(facts.models) or idle
     key = "YOUR-KEY" if facts.needs_key else "none"
     shown = [
         "",
@@ -35,10 +40,12 @@ def lines(facts: Greeting) -> list[str]:
         shown.extend(
             [
                 "",
-                "  Invite   (for joining, which the next version brings; treat it like a password)",
-                f"  {facts.token}",
+                "  Add a machine: run this there (whoever has the token may join for 7 days)",
+                f"    mesh-llm --join {facts.token}",
             ]
         )
+    if facts.alone_because:
+        shown.extend(["", f"  Alone for now. {facts.alone_because} It keeps trying."])
     shown.extend(_usage(facts.api_url, key))
     return shown
 

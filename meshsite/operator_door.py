@@ -2,13 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
+from meshsite.diagnosis import diagnose
+from meshsite.mesh_side import MeshSide
 from nodes.mesh import events as ev
-from nodes.mesh.ids import ModelName
+from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.reconcile import RunState
 from nodes.mesh.routing import match_name
 from nodes.runtime.driver import Driver
 from nodes.runtime.handle import OperatorResult
+from nodes.runtime.mesh_key import MeshKeyError
+from nodes.runtime.token_ledger import TokenLedgerError
 
 LOAD_ANSWER_S = 20.0
 """How long an operator who asks for a model waits for its fetching. Below `control_client.TIMEOUT_S`."""
@@ -20,11 +25,13 @@ class OperatorDoor:
     def __init__(
         self,
         driver: Driver,
+        mesh: MeshSide,
         load: Callable[[str], "asyncio.Task[str]"],
         request_stop: Callable[[str], None],
     ) -> None:
         """`load` begins to fetch a model; its task returns why not, or nothing, and outlives the asking."""
         self._driver = driver
+        self._mesh = mesh
         self._load = load
         self._request_stop = request_stop
 
@@ -88,6 +95,121 @@ class OperatorDoor:
         text = "The node is stopping; open answers may finish." if busy else "The node is stopping."
         return OperatorResult(True, text)
 
+    async def tokens(self) -> OperatorResult:
+        """List the invite tokens that are known here."""
+        lines = [
+            {
+                "id": record.token_id,
+                "label": record.label,
+                "issuer": record.issuer,
+                "expires_s": record.expires_s,
+                "uses_left": record.uses_left,
+                "clients_only": record.clients_only,
+                "revoked": record.revoked,
+                "joined": len(record.redeemed_by),
+            }
+            for record in self._mesh.ledger.records()
+        ]
+        return OperatorResult(True, f"{len(lines)} invite tokens.", {"tokens": lines})
+
+    async def new_token(
+        self, hours: float, uses: int | None, clients_only: bool, label: str
+    ) -> OperatorResult:
+        """Make an invite token."""
+        if not self._mesh.entered.is_set():
+            return OperatorResult(False, "This node is not in a mesh yet; try again in a moment.")
+        try:
+            made = self._mesh.new_token(hours * 3600, uses, clients_only, label)
+        except (TokenLedgerError, ValueError) as error:
+            return OperatorResult(False, _sentence(str(error)))
+        text = f"Made the token {made.token_id}. It lets machines join: treat it like a password."
+        found = {"token": made.encode(), "id": made.token_id, "expires_s": made.expires_s}
+        return OperatorResult(True, text, found)
+
+    async def revoke_token(self, token_id: str) -> OperatorResult:
+        """Take an invite token back."""
+        try:
+            record = self._mesh.revoke_token(token_id)
+        except TokenLedgerError as error:
+            return OperatorResult(False, _sentence(str(error)))
+        if record is None:
+            return OperatorResult(
+                False, f"No single token has the id {token_id}; `mesh-llm token list` shows them."
+            )
+        return OperatorResult(True, f"The token {record.token_id} lets nobody in any more.")
+
+    async def rotate(self) -> OperatorResult:
+        """Give the mesh a new key."""
+        if not self._mesh.entered.is_set():
+            return OperatorResult(False, "This node is not in a mesh yet; try again in a moment.")
+        try:
+            self._mesh.rotate()
+        except MeshKeyError as error:
+            return OperatorResult(False, _sentence(str(error)))
+        text = "The mesh has a new key. Invite tokens of before no longer work; members stay."
+        return OperatorResult(True, text)
+
+    async def forget(self, node_id: str) -> OperatorResult:
+        """Take a node that is gone off the lists."""
+        found = self._node_called(node_id)
+        if isinstance(found, OperatorResult):
+            return found
+        name, state = found.get("name"), found.get("state")
+        if state not in ("dead", "left"):
+            return OperatorResult(
+                False, f"{name} is {state}: only a node that died or left can be forgotten."
+            )
+        self._driver.post(ev.PeerForgotten(NodeId(found["id"])))
+        await self._driver.settled()
+        return OperatorResult(True, f"{name} is off the lists; it may come back by itself.")
+
+    async def revoke(self, node_id: str) -> OperatorResult:
+        """Withdraw a node's membership."""
+        if node_id == self._driver.node.me.node_id:
+            return OperatorResult(False, "A node cannot revoke itself; do it from another machine.")
+        found = self._node_called(node_id)
+        if isinstance(found, OperatorResult):
+            return found
+        self._mesh.revoke(NodeId(found["id"]))
+        await self._driver.settled()
+        text = f"{found['name']} is no longer a member; its id can never come back."
+        return OperatorResult(True, text)
+
+    async def approve(self, node_id: str) -> OperatorResult:
+        """Let a waiting machine in."""
+        waiting = [e for e in self._mesh.approvals.waiting() if e["id"].startswith(node_id)]
+        if not node_id or len(waiting) != 1:
+            return OperatorResult(
+                False, f"No machine with the id {node_id[:12]} waits to be let in."
+            )
+        self._mesh.approvals.approve(NodeId(waiting[0]["id"]))
+        text = f"{waiting[0]['name']} may come in; it asks again within a minute."
+        return OperatorResult(True, text)
+
+    async def diagnose(self, peer: str) -> OperatorResult:
+        """Check this node and the ways between it and the others."""
+        node = self._driver.node
+        checks = await diagnose(
+            node.shown,
+            self._mesh.transport,
+            node.own.addresses,
+            tuple(node.members.present()),
+            peer,
+        )
+        bad = sum(check["state"] == "failed" for check in checks)
+        text = (
+            f"{bad} of {len(checks)} checks failed." if bad else f"All {len(checks)} checks passed."
+        )
+        return OperatorResult(True, text, {"checks": checks})
+
+    def _node_called(self, node_id: str) -> dict[str, Any] | OperatorResult:
+        """Return the ``peer/`` entry of the node with this id, or an unambiguous beginning of it."""
+        entries = self._driver.node.members.entries(0.0).values()
+        found = [e for e in entries if node_id and e["id"].startswith(node_id)]
+        if len(found) == 1:
+            return found[0]
+        return OperatorResult(False, f"No single node of this mesh has the id {node_id[:12]}.")
+
     def _known(self, model: str) -> ModelName | OperatorResult:
         serving = self._driver.node.serving
         running = (name for name, slot in serving.slots.items() if slot.run)
@@ -101,3 +223,7 @@ class OperatorDoor:
             )
         served = ", ".join(known) or "no model at all"
         return OperatorResult(False, f"Nobody serves {model}. This mesh serves {served}.")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

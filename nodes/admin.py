@@ -69,7 +69,7 @@ class MeshEventAdmin(FactsAdmin):
 
     list_display = ("at", "level", "kind", "model", "text")
     list_filter = ("level", "kind")
-    search_fields = ("text", "model")
+    search_fields = ("text", "model", "node_id")
     date_hierarchy = "at"
 
 

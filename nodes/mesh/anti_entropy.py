@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from nodes.mesh import codec, limits
-from nodes.mesh.gossip_core import Core
+from nodes.mesh.gossip_core import Core, Link
 from nodes.mesh.ids import NodeId
 from nodes.mesh.membership import Membership
 from nodes.mesh.messages import (
@@ -57,6 +57,27 @@ class AntiEntropy:
         if peers:
             self.sync(self._core.rng.choice(peers))
         self._next_round()
+
+    # --- a new link ------------------------------------------------------
+
+    def link_up(self, link: Link) -> None:
+        """Exchange tables over a new link: the dialling end begins; a sync over an older link is moot."""
+        if link.dialled:
+            self._syncing.discard(link.peer)
+            self.sync(link.peer)
+        self._greet_later(link, self._core.config.redial_min_s)
+
+    def _greet_later(self, link: Link, wait_s: float) -> None:
+        core = self._core
+        core.timers.at(core.now + wait_s, lambda _: self._greet(link, wait_s))
+
+    def _greet(self, link: Link, wait_s: float) -> None:
+        """A link whose peer is no member yet lost its first exchange: without this nobody would repeat it."""
+        core = self._core
+        if core.links.get(link.peer) is not link or link.peer in core.members or core.leaving:
+            return
+        self.sync(link.peer)
+        self._greet_later(link, min(wait_s * 2, core.config.redial_max_s))
 
     # --- asking ----------------------------------------------------------
 

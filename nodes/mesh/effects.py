@@ -3,6 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
+from nodes.mesh.gossip_effects import (
+    CloseLink,
+    OpenLink,
+    ProbePort,
+    PublishNotice,
+    RememberContacts,
+    ReportTwin,
+    SendAnswer,
+    SendDatagram,
+    SendRequest,
+)
 from nodes.mesh.ids import RunId
 from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
@@ -49,8 +60,8 @@ class RecordEvent:
     level: str = "info"
     """``info``, ``warning`` or ``error``."""
     model: str = ""
-    node: str = ""
-    """The id of the node that it is about: its story in the console. Empty: this node's own affairs."""
+    node_id: str = ""
+    """The node that it is about; empty: this one, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +72,18 @@ class LeaveAndExit:
     reason: str
 
 
-Effect = StartServer | StopServer | PublishDelta | ChangeRoutes | RecordEvent | LeaveAndExit
+LinkEffect = SendDatagram | SendRequest | SendAnswer | OpenLink | CloseLink | ProbePort
+"""What the transport carries out (`nodes.runtime.links`)."""
+
+Effect = (
+    StartServer
+    | StopServer
+    | PublishDelta
+    | ChangeRoutes
+    | RecordEvent
+    | LeaveAndExit
+    | LinkEffect
+    | RememberContacts
+    | PublishNotice
+    | ReportTwin
+)

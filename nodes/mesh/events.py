@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nodes.mesh.ids import ModelName, RunId
+from nodes.mesh.ids import ModelName, NodeId, RunId
 from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.plans import EngineFacts
 from nodes.mesh.resources import Resources
@@ -135,6 +135,34 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskScanned:
+    """The models folder was looked through: these could be served from this node's own disk."""
+
+    models: tuple[ModelFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsAskedFor:
+    """The operator asks the mesh, not this node, for these (`--model` beyond the first)."""
+
+    names: tuple[ModelName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesChanged:
+    """Where others can dial this node now, best first: ``host:port``."""
+
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerForgotten:
+    """An operator wants a node that died or left out of sight."""
+
+    node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """`MeshNode.deadline` has been reached. Carries nothing: the time is `now`."""
 
@@ -153,5 +181,9 @@ Event = (
     | DropRequested
     | RestartRequested
     | StopRequested
+    | DiskScanned
+    | ModelsAskedFor
+    | AddressesChanged
+    | PeerForgotten
     | TimePassed
 )

@@ -55,7 +55,8 @@ class Member:
 class Link:
     """One live link."""
 
-    __slots__ = ("acked_at", "address", "dialled", "link", "load", "load_sent", "peer", "rtt_s")
+    __slots__ = ("acked_at", "address", "dialled", "link", "load", "load_sends", "peer", "rtt_s",
+                 "rtt_shown_s")  # fmt: skip
 
     def __init__(self, peer: NodeId, link: LinkId, address: str, dialled: bool, now: float) -> None:
         self.peer = peer
@@ -65,8 +66,11 @@ class Link:
         self.acked_at = now
         """The latest proven round trip; the handshake is the first."""
         self.rtt_s: float | None = None
+        self.rtt_shown_s: float | None = None
+        """As of its latest publication."""
         self.load = b""
-        self.load_sent = 0
+        self.load_sends = 0
+        """How often the present load is still to be sent to this peer."""
 
 
 class Core:
@@ -93,7 +97,6 @@ class Core:
         self.counters: Counter[str] = Counter()
         """Things refused or dropped, by name, for /metrics."""
         self.load = b""
-        self.load_version = 0
         self.stalled_at = -math.inf
         self.leaving = False
         self.me: Record
@@ -128,8 +131,8 @@ class Core:
             updates += self.broadcasts.take(
                 _UPDATE_BUDGET_BYTES - 100 * len(first) - len(self.load)
             )
-        if link.load_sent != self.load_version:
-            link.load_sent = self.load_version
+        if link.load_sends:
+            link.load_sends -= 1
             load = self.load
         self.effects.append(SendDatagram(link.peer, codec.encode(kind(seq, updates, load))))
 

@@ -42,6 +42,12 @@ class Upstream:
     progress: float | None = None
     """0 to 1 while LOADING, where it is known."""
     phase: str = ""
+    name: str = ""
+    """What people call the node; empty: not known."""
+    rank_last: bool = False
+    """True: the node missed a probe or is suspect; used only when nobody else is left."""
+    rtt_ms: float | None = None
+    """Round trip to the node; None: it is this one, or was never measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ def candidates(table: RoutingTable, needs: RequestNeeds) -> Candidates | Refusal
     matches = match_name(needs.model, (u.model for u in ready))
     if len(matches) == 1:
         name = ModelName(matches[0])
-        return Candidates(name, tuple(u for u in ready if u.model == name))
+        return Candidates(name, _in_order(u for u in ready if u.model == name))
     if len(matches) > 1:
         names = tuple(ModelName(m) for m in matches)
         return Refusal(RefusalKind.AMBIGUOUS_MODEL, needs.model, names)
@@ -138,13 +144,18 @@ def candidates(table: RoutingTable, needs: RequestNeeds) -> Candidates | Refusal
     return Refusal(RefusalKind.UNKNOWN_MODEL, needs.model, served)
 
 
+def _in_order(able: Iterable[Upstream]) -> tuple[Upstream, ...]:
+    """Return this node's own engine first, then the others, those that rank last at the end."""
+    return tuple(sorted(able, key=lambda u: (u.rank_last, u.host is None)))
+
+
 def _any_model(
     table: RoutingTable, ready: tuple[Upstream, ...], needs: RequestNeeds
 ) -> Candidates | Refusal:
     able = [u for u in ready if needs.capabilities <= u.capabilities] or list(ready)
     if able:
         best = max(able, key=lambda u: (u.context, u.slots, u.model)).model
-        return Candidates(best, tuple(u for u in able if u.model == best))
+        return Candidates(best, _in_order(u for u in able if u.model == best))
     for upstream in table.upstreams:
         if upstream.state is ModelState.LOADING:
             return Refusal(

@@ -58,12 +58,20 @@ class Operator(Protocol):
         ...
 
     async def revoke_token(self, token_id: str) -> OperatorResult: ...
+    async def rotate(self) -> OperatorResult:
+        """Give the mesh a new key: every invite token of before ends; members fetch the new key."""
+        ...
+
     async def forget(self, node_id: str) -> OperatorResult:
         """Take a node that died or left off the lists; it may come back by itself."""
         ...
 
     async def revoke(self, node_id: str) -> OperatorResult:
         """Withdraw a node's membership for good, everywhere."""
+        ...
+
+    async def diagnose(self, peer: str) -> OperatorResult:
+        """`found`: ``{"checks": [{what, state: "ok" | "warning" | "failed", text}]}``."""
         ...
 
     async def approve(self, node_id: str) -> OperatorResult:

@@ -1,31 +1,53 @@
 """An operator's action by its word: one table for the command line, the console and the channel layer."""
 
-from nodes.runtime.handle import NodeHandle, OperatorResult
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
-ACTIONS = ("drop", "load", "restart", "stop", "forget", "revoke", "approve", "revoke_token")
+from nodes.runtime.handle import NodeHandle, Operator, OperatorResult
+
+HOURS_DEFAULT = 24.0
+"""How long an invite token made by hand is good, unless said otherwise."""
+
+_Details = Mapping[str, Any]
+_Act = Callable[[Operator, str, _Details], Awaitable[OperatorResult]]
 
 
-async def operate(handle: NodeHandle, action: str, target: str) -> OperatorResult:
+async def _new_token(operator: Operator, subject: str, details: _Details) -> OperatorResult:
+    try:
+        hours = float(details.get("hours") or HOURS_DEFAULT)
+        uses = int(details["uses"]) if details.get("uses") else None
+    except (TypeError, ValueError):
+        return OperatorResult(False, "Hours and uses are numbers.")
+    return await operator.new_token(hours, uses, bool(details.get("clients_only")), subject)
+
+
+_ACTS: dict[str, _Act] = {
+    "drop": lambda operator, subject, _: operator.drop(subject),
+    "load": lambda operator, subject, _: operator.load(subject),
+    "restart": lambda operator, subject, _: operator.restart(subject),
+    "stop": lambda operator, _subject, _: operator.stop(),
+    "tokens": lambda operator, _subject, _: operator.tokens(),
+    "new_token": _new_token,
+    "revoke_token": lambda operator, subject, _: operator.revoke_token(subject),
+    "rotate": lambda operator, _subject, _: operator.rotate(),
+    "forget": lambda operator, subject, _: operator.forget(subject),
+    "revoke": lambda operator, subject, _: operator.revoke(subject),
+    "doctor": lambda operator, subject, _: operator.diagnose(subject),
+    "approve": lambda operator, subject, _: operator.approve(subject),
+}
+ACTIONS = tuple(_ACTS)
+"""Every word."""
+
+
+async def operate(
+    handle: NodeHandle, action: str, subject: str, details: _Details | None = None
+) -> OperatorResult:
     """Return the true outcome of one operator action; an unknown one is an outcome too.
 
-    `target` is a model's name, a node's id or a token's id, as the action needs.
+    `subject` is what it is about: a model's name, a node's id, a token's id or a new token's label.
     """
-    match action:
-        case "drop":
-            return await handle.operator.drop(target)
-        case "load":
-            return await handle.operator.load(target)
-        case "restart":
-            return await handle.operator.restart(target)
-        case "stop":
-            return await handle.operator.stop()
-        case "forget":
-            return await handle.operator.forget(target)
-        case "revoke":
-            return await handle.operator.revoke(target)
-        case "approve":
-            return await handle.operator.approve(target)
-        case "revoke_token":
-            return await handle.operator.revoke_token(target)
-        case _:
-            return OperatorResult(False, f"Unknown action: this node knows {', '.join(ACTIONS)}.")
+    act = _ACTS.get(action)
+    if act is None:
+        known = ", ".join(ACTIONS)
+        return OperatorResult(False, f"Unknown action: this node knows {known}.")
+    return await act(handle.operator, subject, details or {})

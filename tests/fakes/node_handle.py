@@ -116,6 +116,12 @@ class ScriptedOperator:
     async def approve(self, node_id: str) -> OperatorResult:
         return await self._note("approve", node_id)
 
+    async def rotate(self) -> OperatorResult:
+        return await self._note("rotate", "")
+
+    async def diagnose(self, peer: str) -> OperatorResult:
+        return await self._note("diagnose", peer)
+
     async def tokens(self) -> OperatorResult:
         result = await self._note("tokens", "")
         return OperatorResult(result.ok, result.text, {"tokens": list(self.made)})
