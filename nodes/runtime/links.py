@@ -148,7 +148,9 @@ class PeerLinks:
 
     async def _ask(self, effect: SendRequest) -> bytes:
         contact = effect.contact
-        link = await self._owned().dial(_addresses(contact), contact.node_id, effect.timeout_s)
+        link = await self._owned().dial(
+            _addresses(contact), contact.node_id, effect.timeout_s, fresh=effect.fresh
+        )
         stream = await link.open_stream(GOSSIP_KIND)
         try:
             await stream.write(effect.data)

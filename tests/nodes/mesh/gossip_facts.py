@@ -4,14 +4,16 @@ import random
 from collections.abc import Iterable
 from typing import TypeVar
 
+import msgspec
+
 from nodes.mesh import codec
 from nodes.mesh.config import GossipConfig, lan
 from nodes.mesh.events import TimePassed
 from nodes.mesh.gossip import GossipNode
 from nodes.mesh.gossip_effects import GossipEffect, SendDatagram, SendRequest
-from nodes.mesh.gossip_events import GossipEvent, LinkId, LinkUp
+from nodes.mesh.gossip_events import GossipEvent, LinkId, LinkUp, RequestId, RequestReceived
 from nodes.mesh.ids import NodeId
-from nodes.mesh.messages import Datagram, StreamMessage
+from nodes.mesh.messages import Datagram, Exchange, StreamMessage
 from nodes.mesh.records import Record, make_record
 from tests.sim.cluster import announcement
 from tests.sim.identities import identity, node_id_of
@@ -48,6 +50,13 @@ class Bench:
 
     def link(self, name: str, number: int = 1, dialled: bool = False) -> list[GossipEffect]:
         return self.give(LinkUp(node_id_of(name), LinkId(number), dialled, f"{name}:1"))
+
+    def hear_record(self, heard: Record, source: str = "n0009") -> list[GossipEffect]:
+        """Have a linked peer hand in somebody's record over a stream."""
+        if node_id_of(source) not in self.node.linked:
+            self.link(source, 9)
+        exchange = codec.encode(Exchange((msgspec.Raw(heard.line),)))
+        return self.give(RequestReceived(node_id_of(source), RequestId(1), exchange))
 
     def know(self, names: Iterable[str]) -> None:
         """Have these in the table from the start."""
