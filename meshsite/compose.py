@@ -33,6 +33,8 @@ from nodes.runtime.home import Home
 from nodes.runtime.resources import ResourceSampler
 from proxy.asgi import ApiApp
 from proxy.records import RequestRecord
+from proxy.request_story import stories
+from proxy.series import RequestSeries
 
 log = logging.getLogger("mesh.node")
 
@@ -63,6 +65,7 @@ class RunningNode:
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.feed = Feed()
         self.on_request: Callable[[RequestRecord], None] | None = None
+        self.series = RequestSeries(time.time())
         """Told of every finished request; set by whoever keeps usage."""
         self.on_fatal: Callable[[str], None] | None = None
         """Told why the node cannot do what it was started for; set by the boot, which then ends it.
@@ -294,6 +297,7 @@ class RunningNode:
         return self.mesh.invite_token() if self.mesh.entered.is_set() else ""
 
     def _request_finished(self, record: RequestRecord) -> None:
+        self.series.add(record, time.time())
         if self.on_request is not None:
             self.on_request(record)
 
@@ -315,6 +319,8 @@ class RunningNode:
             host_names=told.host_names(self.options),
             cors_origins=self.options.cors_origins,
             metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
+            requests=lambda limit: stories(self.api.records, limit),
+            series=lambda minutes: self.series.document(minutes, time.time()),
             can_join=True,
         )
 

@@ -6,6 +6,7 @@ from django.urls import path
 from nodes import views
 from nodes.chat_view import chat
 from nodes.join_view import tokens
+from nodes.requests_view import charts, requests
 
 app_name = "console"
 
@@ -26,6 +27,8 @@ urlpatterns = [
     path("api/operator-link", views.operator_link),
     path("api/actions", views.actions),
     path("api/why", views.why),
+    path("api/requests", requests),
+    path("api/charts", charts),
     path("api/render", views.render_text),
     path("api/chat", chat),
 ]

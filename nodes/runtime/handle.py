@@ -103,9 +103,7 @@ class NodeHandle:
     metrics: Callable[[], bytes] | None = None
     """The text of `GET /metrics` (Prometheus), or None where there is none."""
     requests: Callable[[int], list[dict[str, Any]]] | None = None
-    """The last requests, newest first, at most as many as asked: ``{id, at, path, model, node, candidates:
-    [{node, score, reason}], retries: [{node, reason}], status, streamed, ttfb_ms, total_ms, tokens,
-    prompt_tokens, outcome, sentence}``, `at` in Unix seconds, nodes by id."""
+    """The last requests, newest first, at most as many as asked: the documents of `proxy.request_story`."""
     series: Callable[[int], dict[str, Any]] | None = None
     """Charts over the last so many minutes, from a bounded store (`proxy.series`)."""
     why: Callable[[str], dict[str, Any]] | None = None

@@ -9,6 +9,7 @@ from typing import Any
 from nodes.runtime import handle as node_handle
 from nodes.runtime.feed import Feed
 from nodes.runtime.handle import NodeHandle, OperatorResult
+from proxy.series import RequestSeries
 
 NODE_ID = "ab" * 32
 SECRET = "a-home-secret-of-tests"
@@ -195,6 +196,7 @@ class ScriptedNode:
     def __init__(self, **fields: Any) -> None:
         self.feed = Feed()
         self.requests: list[dict[str, Any]] = []
+        self.series = RequestSeries(time.time())
         self.reasons: dict[str, dict[str, Any]] = {}
         self.logs = ScriptedLogs()
         self.operator = ScriptedOperator()
@@ -212,7 +214,7 @@ class ScriptedNode:
             "home_secret": SECRET, "loopback_only": True, "metrics": lambda: b"mesh_up 1\n",
             "requests": lambda most: self.requests[:most],
             "why": lambda model: self.reasons.get(model, _NO_REASON | {"model": model}),
-            "can_join": True,
+            "series": lambda minutes: self.series.document(minutes, time.time()), "can_join": True,
         }  # fmt: skip
         return NodeHandle(**{**fields, **self.fields})
 
