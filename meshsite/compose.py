@@ -14,16 +14,15 @@ from meshsite import background, exit_codes, mesh_entry, mesh_metrics, told
 from meshsite.control import ControlApp
 from meshsite.mesh_entry import Standing
 from meshsite.mesh_side import MeshSide
-from meshsite.operator_door import OperatorDoor
+from meshsite.operator_door import OperatorDoor, why_document
 from meshsite.options import Options
+from meshsite.peer_requests import PeerRequests
 from meshsite.status import status
 from models_registry.supervisor import Supervisor
 from nodes.mesh import events as ev
 from nodes.mesh.effects import LinkEffect
-from nodes.mesh.engine_load import LoadReport
 from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
-from nodes.mesh.gossip_events import PeerUseFailed
-from nodes.mesh.ids import ModelName, NodeId, RunId
+from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.node import MeshNode
 from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
@@ -32,13 +31,12 @@ from nodes.runtime.daemon_thread import in_daemon_thread
 from nodes.runtime.driver import Driver
 from nodes.runtime.feed import Feed
 from nodes.runtime.home import Home
-from nodes.runtime.peer_streams import DialledStreams
 from nodes.runtime.resources import ResourceSampler
 from proxy.asgi import ApiApp
 from proxy.records import RequestRecord
+from proxy.request_story import stories
+from proxy.series import RequestSeries
 from proxy.tunnel import REQUEST_KIND
-from proxy.upstream import UpstreamTrouble
-from proxy.upstream_peer import PeerUpstreams
 
 log = logging.getLogger("mesh.node")
 
@@ -47,11 +45,6 @@ ENGINE_STOP_GRACE_S = 2.0
 
 STOP_MARGIN_S = 15.0
 """What an orderly stop may take beyond the streams' grace before it is cut off."""
-
-LINK_TROUBLES = frozenset(
-    {UpstreamTrouble.UNREACHABLE, UpstreamTrouble.LINK_LOST, UpstreamTrouble.SILENT}
-)
-"""What lets doubt that the node lives; an engine that fails behind a living link does not."""
 
 DRAIN_POLL_S = 0.05
 """How often a draining model's open answers are counted."""
@@ -74,6 +67,7 @@ class RunningNode:
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.feed = Feed()
         self.on_request: Callable[[RequestRecord], None] | None = None
+        self.series = RequestSeries(time.time())
         """Told of every finished request; set by whoever keeps usage."""
         self.on_fatal: Callable[[str], None] | None = None
         """Told why the node cannot do what it was started for; set by the boot, which then ends it.
@@ -96,15 +90,12 @@ class RunningNode:
             lambda: self.routes,
             self._request_finished,
             str(self.node_id),
-            on_host_failed=self._host_failed,
+            on_host_failed=lambda node_id, trouble: self._peers.host_failed(node_id, trouble),  # noqa: PLW0108
             silence_s=lambda node_id: self.mesh.silence_s(node_id),  # noqa: PLW0108 - made below
         )
         handlers = {REQUEST_KIND: self.api.peer_desk.serve}
         self.mesh = MeshSide(found, options, self.name, self, bound, handlers)
-        self._peer_streams = DialledStreams(self.mesh.transport, self.mesh.addresses_of)
-        self._peers = PeerUpstreams(self.api.config, self._peer_streams, self._link_failed)
-        self.api.use_peers(self._peers)
-        self._load_report = LoadReport()
+        self._peers = PeerRequests(self.api, self.mesh, self.driver.post)
         self.operator = OperatorDoor(
             self.driver, self.mesh, lambda name: self.spawn(self._load(name)), self.request_stop
         )
@@ -127,7 +118,7 @@ class RunningNode:
         self.spawn(background.sample_resources(sampler, self._engine_pids, self.driver.post))
         self.spawn(in_daemon_thread(sampler.look_for_gpus, "look for GPUs"))
         self.spawn(background.sample_load(self.api.load_samples, self._load_changed))
-        self.spawn(background.tell_load(self._load_report, self.driver.post))
+        self.spawn(background.tell_load(self._peers.load, self.driver.post))
 
     def request_stop(self, reason: str) -> None:
         """Ask for an orderly stop; `exited` is set when the engines are gone, or it takes too long."""
@@ -146,7 +137,6 @@ class RunningNode:
         if self._supervisor is not None:
             await self._supervisor.close(ENGINE_STOP_GRACE_S)
         self._peers.close()
-        self._peer_streams.close()
         await self.mesh.close()
         self.api.close()
         for task in tuple(self._tasks):
@@ -191,8 +181,7 @@ class RunningNode:
     def change_routes(self, table: RoutingTable) -> None:
         """Route by this table from now on."""
         before, self.routes = self.routes, table
-        for model in _own_models(before) - _own_models(table):
-            self._load_report.ended(model)
+        self._peers.routes_changed(before, table)
 
     def leave_and_exit(self, exit_code: int, reason: str) -> None:
         """Tell the boot that the node is done."""
@@ -267,18 +256,8 @@ class RunningNode:
         if self._supervisor is not None and sample.tokens > before:
             self._supervisor.note_activity(sample.model)
         self._tokens_seen[sample.model] = sample.tokens
-        own = next((u for u in self.routes.upstreams if u.host and u.model == sample.model), None)
-        if own is not None:
-            self._load_report.sampled(sample, own.slots)
+        self._peers.sampled(sample, self.routes)
         self.driver.post(sample)
-
-    def _host_failed(self, node_id: NodeId, trouble: UpstreamTrouble) -> None:
-        """A request failed at another node: if the way there is to blame, its life is verified at once."""
-        if trouble in LINK_TROUBLES:
-            self._link_failed(node_id)
-
-    def _link_failed(self, node_id: NodeId) -> None:
-        self.driver.post(PeerUseFailed(node_id))
 
     async def _resolve_models(self) -> None:
         refusals = await background.resolve_models(self.options, self.driver.post)
@@ -341,8 +320,12 @@ class RunningNode:
         return self.mesh.invite_token() if self.mesh.entered.is_set() else ""
 
     def _request_finished(self, record: RequestRecord) -> None:
+        self.series.add(record, time.time())
         if self.on_request is not None:
             self.on_request(record)
+
+    def _why(self, model: str) -> dict[str, Any]:
+        return why_document(self.driver.node.why(ModelName(model), time.monotonic()))
 
     def _handle(self) -> handle.NodeHandle:
         return handle.NodeHandle(
@@ -362,12 +345,11 @@ class RunningNode:
             host_names=told.host_names(self.options),
             cors_origins=self.options.cors_origins,
             metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
+            requests=lambda limit: stories(self.api.records, limit),
+            series=lambda minutes: self.series.document(minutes, time.time()),
             can_join=True,
+            why=self._why,
         )
-
-
-def _own_models(table: RoutingTable) -> set[ModelName]:
-    return {upstream.model for upstream in table.upstreams if upstream.host is not None}
 
 
 def build_node(

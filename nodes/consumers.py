@@ -151,8 +151,8 @@ class GossipConsumer(AsyncConsumer):
 
 async def _carry_out(handle: NodeHandle, payload: dict[str, Any]) -> None:
     try:
-        action, model = str(payload.get("action", "")), str(payload.get("model", ""))
-        result = await operate(handle, action, model)
+        target = payload.get("target", payload.get("model", ""))
+        result = await operate(handle, str(payload.get("action", "")), str(target))
     except Exception:
         logger.exception("operator message failed")
         result = OperatorResult(False, "The action failed inside the node; its log says why.")
@@ -167,6 +167,7 @@ def _record(handle: NodeHandle, payload: dict[str, Any], result: OperatorResult)
             "level": "info" if result.ok else "warning",
             "text": result.text,
             "model": str(payload.get("model", ""))[:300],
+            "node": str(payload.get("node", ""))[:64],
         }
     )
 
