@@ -11,12 +11,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from meshsite import background, exit_codes, mesh_entry, mesh_metrics, told
+from meshsite.client_side import ClientSide
 from meshsite.control import ControlApp
 from meshsite.mesh_entry import Standing
 from meshsite.mesh_side import MeshSide
 from meshsite.operator_door import OperatorDoor, why_document
 from meshsite.options import Options
 from meshsite.peer_requests import PeerRequests
+from meshsite.side import Side
 from meshsite.status import status
 from models_registry.supervisor import Supervisor
 from nodes.mesh import events as ev
@@ -59,16 +61,17 @@ class RunningNode:
         home: Home,
         found: Standing,
         endpoints: told.Endpoints,
-        bound: bind_port.BoundPort,
+        bound: bind_port.BoundPort | None,
     ) -> None:
+        """`bound` None: a client, which listens for nobody."""
         self.options = options
         self.home = home
         self.endpoints = endpoints
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.feed = Feed()
         self.on_request: Callable[[RequestRecord], None] | None = None
-        self.series = RequestSeries(time.time())
         """Told of every finished request; set by whoever keeps usage."""
+        self.series = RequestSeries(time.time())
         self.on_fatal: Callable[[str], None] | None = None
         """Told why the node cannot do what it was started for; set by the boot, which then ends it.
         None: the node lives on and shows the reason."""
@@ -93,20 +96,33 @@ class RunningNode:
             on_host_failed=lambda node_id, trouble: self._peers.host_failed(node_id, trouble),  # noqa: PLW0108
             silence_s=lambda node_id: self.mesh.silence_s(node_id),  # noqa: PLW0108 - made below
         )
-        handlers = {REQUEST_KIND: self.api.peer_desk.serve}
-        self.mesh = MeshSide(found, options, self.name, self, bound, handlers)
-        self._peers = PeerRequests(self.api, self.mesh, self.driver.post)
+        self.mesh = self._side(found, bound)
+        self._peers = PeerRequests(self.api, self.mesh)
         self.operator = OperatorDoor(
             self.driver, self.mesh, lambda name: self.spawn(self._load(name)), self.request_stop
         )
         self.handle = self._handle()
         self.api_port_app = ControlApp(self.api, self.handle)
 
+    def _side(self, found: Standing, bound: bind_port.BoundPort | None) -> Side:
+        if bound is None:
+            return ClientSide(found, self.options, self.name, self)
+        handlers = {REQUEST_KIND: self.api.peer_desk.serve}
+        return MeshSide(found, self.options, self.name, self, bound, handlers)
+
     def start(self) -> None:
         """Begin: the driver first, then what feeds it. Returns at once."""
         handle.install(self.handle)
         self.spawn(self._drive())
         self.spawn(self.mesh.run())
+        if self.options.client:
+            self.engine_looked_for.set()
+            self.models_looked_for.set()
+        else:
+            self._start_serving()
+
+    def _start_serving(self) -> None:
+        """Look for what a full member serves with: engine, models, memory."""
         self.spawn(self._find_engine())
         self.spawn(self._resolve_models())
         self.spawn(background.scan_disk(self.options, self.driver.post))
@@ -317,7 +333,7 @@ class RunningNode:
 
     def invite_token(self) -> str:
         """Return the start-up token; empty before the node is in a mesh."""
-        return self.mesh.invite_token() if self.mesh.entered.is_set() else ""
+        return self.mesh.invite_token()
 
     def _request_finished(self, record: RequestRecord) -> None:
         self.series.add(record, time.time())
@@ -347,13 +363,13 @@ class RunningNode:
             metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
             requests=lambda limit: stories(self.api.records, limit),
             series=lambda minutes: self.series.document(minutes, time.time()),
-            can_join=True,
+            can_join=not self.options.client,
             why=self._why,
         )
 
 
 def build_node(
-    options: Options, home: Home, endpoints: Callable[[int], told.Endpoints]
+    options: Options, home: Home, endpoints: Callable[[int | None], told.Endpoints]
 ) -> RunningNode:
     """Return the node of this home, with its UDP port bound; nothing runs yet.
 
@@ -365,6 +381,8 @@ def build_node(
     """
     found = mesh_entry.standing(home, options)
     mesh_entry.refuse_own_token(found, options.join)
+    if options.client:
+        return RunningNode(options, home, found, endpoints(None), None)
     bound = bind_port.bind(found.home, options.bind_ip, options.bind_port)
     if bound.moved:
         log.warning(

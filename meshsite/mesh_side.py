@@ -9,12 +9,12 @@ import logging
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
 
 from meshsite import mesh_entry
 from meshsite.mesh_entry import CannotJoin, Standing
 from meshsite.options import Options
+from meshsite.side import Host, Side
 from meshsite.version import VERSION
 from nodes.mesh import config
 from nodes.mesh.announcement import Announcement
@@ -22,12 +22,19 @@ from nodes.mesh.effects import LinkEffect
 from nodes.mesh.events import AddressesChanged
 from nodes.mesh.gossip import GossipNode
 from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
-from nodes.mesh.gossip_events import Contact, CredentialRenewed, JoinRequested, NoticeIssued
+from nodes.mesh.gossip_events import (
+    Contact,
+    CredentialRenewed,
+    JoinRequested,
+    NoticeIssued,
+    PeerUseFailed,
+)
 from nodes.mesh.ids import NodeId
 from nodes.mesh.records import NodeIdentity
 from nodes.mesh.tombstones import accept_drop
 from nodes.runtime import (
     bind_port,
+    client_table,
     contacts_file,
     doctor,
     identity,
@@ -40,12 +47,11 @@ from nodes.runtime import (
 from nodes.runtime.address import Address
 from nodes.runtime.approvals import Approvals
 from nodes.runtime.credentials import Role
-from nodes.runtime.driver import Driver
 from nodes.runtime.join_desk import JoinDesk
 from nodes.runtime.join_messages import KnownMember
 from nodes.runtime.joining import Joined, JoinError
 from nodes.runtime.link import Link
-from nodes.runtime.links import PeerLinks, StreamHandler, parsed_addresses
+from nodes.runtime.links import PeerLinks, StreamHandler
 from nodes.runtime.own_addresses import own_addresses
 from nodes.runtime.private_file import PrivateFileError
 from nodes.runtime.streams import Stream
@@ -66,18 +72,8 @@ NOTICE_LIFETIME_S = 30 * 86_400
 RECORDS_LIFETIME_S = 7 * 86_400
 
 
-class Host(Protocol):
-    """What this side needs of the node around it."""
-
-    driver: Driver
-
-    def notice(self, kind: str, text: str | None) -> None: ...
-    def cannot_go_on(self, text: str) -> None: ...
-    def waiting_changed(self, waiting: tuple[dict[str, Any], ...]) -> None: ...
-
-
-class MeshSide:
-    """A full member's place in a mesh. `run` as a task; `close` at the end."""
+class MeshSide(Side):
+    """A full member's place in a mesh."""
 
     def __init__(
         self,
@@ -93,10 +89,10 @@ class MeshSide:
         Raises:
             TokenLedgerError, TrustFileError: a file of the home cannot be used.
         """
+        super().__init__(host)
         self._found = found
         self._options = options
         self._name = name
-        self._host = host
         self._bound = bound
         self._config = config.lan()
         self.ledger = TokenLedger(found.home)
@@ -106,10 +102,6 @@ class MeshSide:
         self.trust = Trust(found.who, found.key or mesh_key.new_mesh())
         if found.home is not None:
             trust_file.load(found.home, self.trust)
-        self.entered = asyncio.Event()
-        """Set once the node is in a mesh: joined, come back to, or begun."""
-        self.alone_because = ""
-        """Why no machine of the mesh that a token names was reached at the start; empty: one was."""
         self._links = PeerLinks(
             self._host.driver.post,
             self._config.link_idle_s,
@@ -117,6 +109,7 @@ class MeshSide:
                 key_handover.KEY_KIND: self._give_key,
                 renewal.RENEW_KIND: self._renew,
                 doctor.DOCTOR_KIND: doctor.answer,
+                client_table.TABLE_KIND: self._give_table,
                 **(handlers or {}),
             },
             on_twin=self._twin_seen,
@@ -306,24 +299,17 @@ class MeshSide:
         if time.monotonic() - self._started_s < self._config.twin_grace_s:
             self._host.cannot_go_on(f"This node gives way: {text}.")
 
-    def addresses_of(self, node_id: NodeId) -> Sequence[Address]:
-        """Return where a node can be dialled, as it says itself; none when it is no member now."""
-        view = self._host.driver.node.members.get(node_id)
-        return parsed_addresses(view.announcement.addresses) if view is not None else ()
-
-    def silence_s(self, node_id: NodeId) -> float | None:
-        """Return for how long nothing has come over the link to a node; None: there is no link."""
-        link = self.transport.links.get(node_id)
-        if link is None or link.primary is None:
-            return None
-        return asyncio.get_running_loop().time() - link.primary.connection.last_received_s
+    def use_failed(self, node_id: NodeId) -> None:
+        """A request found the way to a node broken: gossip verifies its life at once."""
+        self._host.driver.post(PeerUseFailed(node_id))
 
     # --- tokens and trust -------------------------------------------------------------------------
 
     def invite_token(self) -> str:
         """Return the start-up token: any machine that has it may join until it expires."""
         key = self.trust.mesh_key
-        assert key is not None
+        if key is None or not self.entered.is_set():
+            return ""
         return self.ledger.start_up_token(key, self.trust.node_id, self.addresses()).encode()
 
     def new_token(
@@ -391,6 +377,14 @@ class MeshSide:
 
     async def _give_key(self, link: Link, stream: Stream) -> None:
         await key_handover.give(self.trust, link, stream)
+
+    async def _give_table(self, link: Link, stream: Stream) -> None:
+        """Give a client what this node knows; of the client nothing is kept."""
+        node = self._host.driver.node
+        content = client_table.encode(
+            self.trust.identity, node.announcement(), node.members.present()
+        )
+        await client_table.give(stream, content)
 
     async def _renew(self, link: Link, stream: Stream) -> None:
         await renewal.give(self.trust, link, stream)

@@ -7,6 +7,7 @@ from typing import Any
 
 from meshsite.diagnosis import diagnose
 from meshsite.mesh_side import MeshSide
+from meshsite.side import Side
 from nodes.mesh import events as ev
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.reconcile import RunState
@@ -21,6 +22,9 @@ LOAD_ANSWER_S = 20.0
 DROP_ANSWER_S = 10.0
 """How long a drop waits for the word of the other nodes that serve the model (<= 3 s on a good network)."""
 DROP_POLL_S = 0.05
+CLIENT_REFUSAL = OperatorResult(
+    False, "This node is a client: it uses the mesh and does not steer it. Ask a full member."
+)
 
 
 class OperatorDoor:
@@ -29,13 +33,15 @@ class OperatorDoor:
     def __init__(
         self,
         driver: Driver,
-        mesh: MeshSide,
+        mesh: Side,
         load: Callable[[str], "asyncio.Task[str]"],
         request_stop: Callable[[str], None],
     ) -> None:
         """`load` begins to fetch a model; its task returns why not, or nothing, and outlives the asking."""
         self._driver = driver
-        self._mesh = mesh
+        self._side = mesh
+        self._member = mesh if isinstance(mesh, MeshSide) else None
+        """None: a client, which may use the mesh and not steer it."""
         self._load = load
         self._request_stop = request_stop
 
@@ -49,6 +55,8 @@ class OperatorDoor:
         name = self._known(model)
         if isinstance(name, OperatorResult):
             return name
+        if self._member is None:
+            return CLIENT_REFUSAL
         elsewhere = self._hosts_elsewhere(name)
         self._driver.post(ev.DropRequested(name, leave_after=True))
         await self._driver.settled()
@@ -81,6 +89,8 @@ class OperatorDoor:
 
     async def load(self, model: str) -> OperatorResult:
         """Serve a model that is on disk, in the catalogue or on the hub."""
+        if self._member is None:
+            return CLIENT_REFUSAL
         fetching = self._load(model)
         await asyncio.wait({fetching}, timeout=LOAD_ANSWER_S)
         if not fetching.done():
@@ -135,6 +145,8 @@ class OperatorDoor:
 
     async def tokens(self) -> OperatorResult:
         """List the invite tokens that are known here."""
+        if self._member is None:
+            return CLIENT_REFUSAL
         lines = [
             {
                 "id": record.token_id,
@@ -146,7 +158,7 @@ class OperatorDoor:
                 "revoked": record.revoked,
                 "joined": len(record.redeemed_by),
             }
-            for record in self._mesh.ledger.records()
+            for record in self._member.ledger.records()
         ]
         return OperatorResult(True, f"{len(lines)} invite tokens.", {"tokens": lines})
 
@@ -154,10 +166,12 @@ class OperatorDoor:
         self, hours: float, uses: int | None, clients_only: bool, label: str
     ) -> OperatorResult:
         """Make an invite token."""
-        if not self._mesh.entered.is_set():
+        if self._member is None:
+            return CLIENT_REFUSAL
+        if not self._side.entered.is_set():
             return OperatorResult(False, "This node is not in a mesh yet; try again in a moment.")
         try:
-            made = self._mesh.new_token(hours * 3600, uses, clients_only, label)
+            made = self._member.new_token(hours * 3600, uses, clients_only, label)
         except (TokenLedgerError, ValueError) as error:
             return OperatorResult(False, _sentence(str(error)))
         text = f"Made the token {made.token_id}. It lets machines join: treat it like a password."
@@ -166,8 +180,10 @@ class OperatorDoor:
 
     async def revoke_token(self, token_id: str) -> OperatorResult:
         """Take an invite token back."""
+        if self._member is None:
+            return CLIENT_REFUSAL
         try:
-            record = self._mesh.revoke_token(token_id)
+            record = self._member.revoke_token(token_id)
         except TokenLedgerError as error:
             return OperatorResult(False, _sentence(str(error)))
         if record is None:
@@ -178,10 +194,12 @@ class OperatorDoor:
 
     async def rotate(self) -> OperatorResult:
         """Give the mesh a new key."""
-        if not self._mesh.entered.is_set():
+        if self._member is None:
+            return CLIENT_REFUSAL
+        if not self._side.entered.is_set():
             return OperatorResult(False, "This node is not in a mesh yet; try again in a moment.")
         try:
-            self._mesh.rotate()
+            self._member.rotate()
         except MeshKeyError as error:
             return OperatorResult(False, _sentence(str(error)))
         text = "The mesh has a new key. Invite tokens of before no longer work; members stay."
@@ -203,24 +221,28 @@ class OperatorDoor:
 
     async def revoke(self, node_id: str) -> OperatorResult:
         """Withdraw a node's membership."""
+        if self._member is None:
+            return CLIENT_REFUSAL
         if node_id == self._driver.node.me.node_id:
             return OperatorResult(False, "A node cannot revoke itself; do it from another machine.")
         found = self._node_called(node_id)
         if isinstance(found, OperatorResult):
             return found
-        self._mesh.revoke(NodeId(found["id"]))
+        self._member.revoke(NodeId(found["id"]))
         await self._driver.settled()
         text = f"{found['name']} is no longer a member; its id can never come back."
         return OperatorResult(True, text)
 
     async def approve(self, node_id: str) -> OperatorResult:
         """Let a waiting machine in."""
-        waiting = [e for e in self._mesh.approvals.waiting() if e["id"].startswith(node_id)]
+        if self._member is None:
+            return CLIENT_REFUSAL
+        waiting = [e for e in self._member.approvals.waiting() if e["id"].startswith(node_id)]
         if not node_id or len(waiting) != 1:
             return OperatorResult(
                 False, f"No machine with the id {node_id[:12]} waits to be let in."
             )
-        self._mesh.approvals.approve(NodeId(waiting[0]["id"]))
+        self._member.approvals.approve(NodeId(waiting[0]["id"]))
         text = f"{waiting[0]['name']} may come in; it asks again within a minute."
         return OperatorResult(True, text)
 
@@ -229,7 +251,7 @@ class OperatorDoor:
         node = self._driver.node
         checks = await diagnose(
             node.shown,
-            self._mesh.transport,
+            self._side.transport,
             node.own.addresses,
             tuple(node.members.present()),
             peer,

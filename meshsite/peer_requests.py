@@ -3,12 +3,9 @@
 Decides which failure of a request lets doubt that the other node lives: then gossip verifies it at once.
 """
 
-from collections.abc import Callable
-
-from meshsite.mesh_side import MeshSide
+from meshsite.side import Side
 from nodes.mesh.engine_load import LoadReport
 from nodes.mesh.events import ServerLoadSampled
-from nodes.mesh.gossip_events import PeerUseFailed
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.routing import RoutingTable
 from nodes.runtime.peer_streams import DialledStreams
@@ -25,8 +22,8 @@ LINK_TROUBLES = frozenset(
 class PeerRequests:
     """The API's way to the engines of other nodes, and this node's load for their choice."""
 
-    def __init__(self, api: ApiApp, mesh: MeshSide, post: Callable[[PeerUseFailed], None]) -> None:
-        self._post = post
+    def __init__(self, api: ApiApp, mesh: Side) -> None:
+        self._mesh = mesh
         self._streams = DialledStreams(mesh.transport, mesh.addresses_of)
         self._upstreams = PeerUpstreams(api.config, self._streams, self.link_failed)
         self.load = LoadReport()
@@ -38,8 +35,8 @@ class PeerRequests:
             self.link_failed(node_id)
 
     def link_failed(self, node_id: NodeId) -> None:
-        """The way to a node failed under a request: its life is verified."""
-        self._post(PeerUseFailed(node_id))
+        """The way to a node failed under a request: whoever knows its life is asked."""
+        self._mesh.use_failed(node_id)
 
     def sampled(self, sample: ServerLoadSampled, routes: RoutingTable) -> None:
         """Take the load of a model that this node serves."""

@@ -53,6 +53,14 @@ class Members:
         while len(self._gone) > GONE_MAX:
             del self._gone[next(iter(self._gone))]
 
+    def replace(self, views: Iterable[MemberView], now: float) -> None:
+        """Hold these and nobody else: a client's table."""
+        views = tuple(views)
+        left = self._seen.keys() - {view.node_id for view in views}
+        for node_id in left:
+            del self._seen[node_id]
+        self.take(views, now)
+
     def forget_gone(self, now: float) -> bool:
         """Let go of who is gone long enough; return whether anybody was."""
         old = [i for i, seen in self._gone.items() if now - seen.since_s >= GONE_SHOWN_S]
