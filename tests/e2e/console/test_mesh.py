@@ -249,7 +249,9 @@ def test_what_a_tab_holds_after_changes_is_what_a_fresh_tab_gets(
         if chance.random() < 0.02:
             page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     held = """async (seq) => {
-      const { store } = await import("/static/console/store.js");
+      // The page's own module: under its hashed name where the assets were collected.
+      const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
+      const { store } = await import(loaded.find((name) => /console\\/store[.\\w]*\\.js$/.test(name)));
       for (let n = 0; n < 100 && store.seq !== seq; n += 1) await new Promise((r) => setTimeout(r, 50));
       const history = store.history.map((entry) => entry.text);
       return { seq: store.seq, state: Object.fromEntries(store.state), history };
