@@ -168,11 +168,6 @@ def _refuse_contradictions(found: argparse.Namespace) -> None:
 
 def _refuse_without_mesh(found: argparse.Namespace, join: tuple[JoinToken, ...]) -> None:
     """Return when what is said of the mesh makes sense. Raises: OptionsError."""
-    if found.client:
-        raise OptionsError(
-            "--client comes with the next version; until then, join as a full node (without --model "
-            "it serves nothing), or reach a node by its --host and --api-key."
-        )
     if found.client and not join:
         raise OptionsError(
             "--client needs the mesh to use: add --join TOKEN (another machine's start-up lines, or "

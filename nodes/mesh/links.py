@@ -42,6 +42,9 @@ class Links:
     def up(self, event: LinkUp) -> None:
         """A link is ready; it replaces an earlier one to the same peer."""
         core = self._core
+        if event.peer in core.revoked:
+            core.effects.append(CloseLink(event.peer, event.link, "revoked"))
+            return
         link = Link(event.peer, event.link, event.address, event.dialled, core.now)
         before = core.links.get(event.peer)
         if before is not None:

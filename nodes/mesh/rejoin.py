@@ -64,8 +64,13 @@ class Rejoin:
     # --- named and never met ---------------------------------------------
 
     def met(self, node_id: NodeId) -> None:
-        """There was a link to this node, or there never will be."""
+        """There was a link to this node."""
         self._unmet.pop(node_id, None)
+
+    def forget(self, node_id: NodeId) -> None:
+        """This node was revoked: it is dialled no more."""
+        self._unmet.pop(node_id, None)
+        self._contacts = {c: None for c in self._contacts if c.node_id != node_id}
 
     def _seek_later(self) -> None:
         core = self._core

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from meshsite import operator_door
+from meshsite.mesh_side import MeshSide
 from meshsite.operator_door import OperatorDoor
 from nodes.mesh.events import DropRequested, ModelWanted, ResourcesSampled, StopRequested
 from nodes.mesh.ids import ModelName
@@ -14,6 +15,13 @@ from nodes.runtime.driver import Driver
 from nodes.runtime.feed import Feed
 from tests.fakes.node_actions import NoActions
 from tests.nodes.mesh.facts import exited, machine, model, ready, serving_node
+
+
+class Member(MeshSide):
+    """A member of no mesh: these actions are about models alone."""
+
+    def __init__(self) -> None:
+        """Nothing of a side is needed."""
 
 
 @pytest.fixture
@@ -25,7 +33,7 @@ async def door_of() -> AsyncIterator[Callable[[MeshNode], OperatorDoor]]:
         tasks.append(asyncio.create_task(driver.run()))
         return OperatorDoor(
             driver,
-            None,  # type: ignore[arg-type]  # these actions are about models alone
+            Member(),
             lambda name: asyncio.create_task(fetched(name)),
             lambda reason: driver.post(StopRequested(reason)),
         )
