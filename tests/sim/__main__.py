@@ -6,11 +6,11 @@ import sys
 import time
 
 from tests.sim.measure import print_table
-from tests.sim.swarm import Swarm
+from tests.sim.wide_swarm import WIDE_FROM, swarm_of
 
 
 def replay(seed: int) -> int:
-    swarm = Swarm(seed)
+    swarm = swarm_of(seed)
     findings = swarm.run()
     print(swarm.report())
     return 1 if findings else 0
@@ -20,7 +20,7 @@ def swarm(first: int, count: int) -> int:
     failed = 0
     started = time.perf_counter()
     for seed in range(first, first + count):
-        findings = Swarm(seed).run()
+        findings = swarm_of(seed).run()
         if findings:
             failed += 1
             print(
@@ -33,7 +33,7 @@ def swarm(first: int, count: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int, help="replay this seed and print every node's story")
-    parser.add_argument("--swarm", type=int, default=30, help="how many seeds to run")
+    parser.add_argument("--swarm", type=int, default=30, help="how many seeds to run of each kind")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--table", action="store_true", help="measure the simulated figures")
     parser.add_argument(
@@ -44,7 +44,7 @@ def main() -> int:
         return print_table(full=args.full)
     if args.seed is not None:
         return replay(args.seed)
-    return swarm(args.first, args.swarm)
+    return swarm(args.first, args.swarm) | swarm(WIDE_FROM + args.first, args.swarm)
 
 
 if __name__ == "__main__":
