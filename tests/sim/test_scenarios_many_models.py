@@ -121,14 +121,7 @@ def test_scenario_11_standby_takes_over_when_the_last_host_dies() -> None:
         world.start(f"n{i:04d}", Box(disk={}))
     world.run(6)
     for i in range(2, 6):
-        name = f"n{i:04d}"
-        world.boxes[name] = Box(disk={GLM: 9})
-    from nodes.mesh.events import DiskScanned
-    from tests.sim.serving_world import facts
-
-    for i in range(2, 6):
-        node = world.cluster.node(f"n{i:04d}")
-        world.network.give(node, DiskScanned((facts(GLM, world.boxes[node.name]),)))
+        world.scan(world.cluster.node(f"n{i:04d}"), {GLM: 9})
     world.run(10)
     assert world.hosts(GLM) == ["n0001"]
     world.network.kill(host)
