@@ -12,12 +12,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from meshsite.mesh_side import MeshSide
+from meshsite.side import Side
 from nodes.mesh.members import shown_state
 from nodes.runtime.driver import Driver
 
 
-def render(driver: Driver, mesh: MeshSide) -> bytes:
+def render(driver: Driver, mesh: Side) -> bytes:
     """Return the metrics in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_MeshCollector(driver, mesh))
@@ -25,7 +25,7 @@ def render(driver: Driver, mesh: MeshSide) -> bytes:
 
 
 class _MeshCollector(Collector):
-    def __init__(self, driver: Driver, mesh: MeshSide) -> None:
+    def __init__(self, driver: Driver, mesh: Side) -> None:
         self._driver = driver
         self._mesh = mesh
 

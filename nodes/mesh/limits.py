@@ -4,6 +4,8 @@ MEMBERS_MAX = 4_096
 """Members in the table; further unknown ids are not learnt (counted)."""
 DEAD_PEERS_MAX = 4_096
 """Remembered deaths; the oldest is forgotten first."""
+REVOKED_MAX = 4_096
+"""Ids that the core refuses by itself; further ones are refused by their credential alone."""
 DATAGRAM_BYTES_MAX = 1_150
 """Payload of one DATAGRAM frame: a 1,200-byte QUIC packet less header, tag and frame type."""
 STREAM_FRAME_BYTES_MAX = 1_048_576

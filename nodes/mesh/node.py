@@ -14,6 +14,7 @@ from typing import Any
 from nodes.mesh import events as ev
 from nodes.mesh.announcement import Announcement
 from nodes.mesh.causes import Cause
+from nodes.mesh.client_events import TableReceived
 from nodes.mesh.duties import Duties
 from nodes.mesh.effects import ChangeRoutes, Effect, LeaveAndExit, PublishDelta, RecordEvent
 from nodes.mesh.events import Event
@@ -41,7 +42,7 @@ VIEW_INTERVAL_S = 0.1
 """Changes of the members are shown at most so often: a thousand nodes that come at once are one change
 for eyes. Routes follow at once."""
 
-Input = Event | GossipEvent
+Input = Event | GossipEvent | TableReceived
 _SERVING_EVENTS = (
     ev.EngineFound,
     ev.EngineUnavailable,
@@ -173,6 +174,8 @@ class MeshNode:
                 self.duties.take(event, now)
             case ev.AddressesChanged(addresses):
                 self.own = replace(self.own, addresses=addresses)
+            case TableReceived(hosts):
+                self.members.replace(hosts, now)
             case ev.PeerForgotten(node_id):
                 self._view_due_s = now
                 return self.members.forget(node_id)

@@ -70,9 +70,7 @@ class Reelection:
         self._told_s.pop(name, None)
         self._itself.pop(name, None)
 
-    def _note_changes(
-        self, book: OfferBook, own: Offer, mine: list[ModelName], now: float
-    ) -> None:
+    def _note_changes(self, book: OfferBook, own: Offer, mine: list[ModelName], now: float) -> None:
         touched, book.touched = book.touched, set()
         changes, arrivals = self._seen
         self._seen = (book.changes, book.arrivals)

@@ -89,17 +89,20 @@ class Cluster:
     def node(self, name: str) -> SimNode:
         return next(n for n in self.network.nodes.values() if n.name == name)
 
-    def start(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0) -> SimNode:
+    def start(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0,
+              port: int = 7842) -> SimNode:  # fmt: skip
         """Start a process; of a name that ran before: with the same key, as a new life.
 
         `skew_s` shifts its monotonic clock, `wall_error_s` the Unix time that its incarnation starts from.
+        Another `port` than that of a life that still runs makes a twin of it.
         """
         life = self._lives[name] = self._lives.get(name, -1) + 1
         index = int(name[1:])
-        address = f"10.{index >> 8}.{index & 255}.1:7842"
+        address = f"10.{index >> 8}.{index & 255}.1:{port}"
         incarnation = EPOCH_MS + int((self.network.now + wall_error_s) * 1000) + life
         before = self.network.nodes.get(node_id_of(name))
         revoked = before.revoked if before is not None else set()
+        contacts = before.contacts if before is not None else ()
         core, gossip = self._make(
             Birth(
                 name,
@@ -116,7 +119,7 @@ class Cluster:
             self._plant(gossip)
         node = SimNode(index, name, address, core, gossip)
         node.skew = skew_s
-        node.revoked = revoked
+        node.revoked, node.contacts = revoked, contacts
         self.network.add(node)
         return node
 
@@ -134,8 +137,8 @@ class Cluster:
         targets = tuple(through) or (self.nodes[0],)
         if targets == (node,):
             targets = (self.nodes[-1],)
-        contacts = tuple(Contact(t.node_id, (t.address,)) for t in targets)
-        self.network.give(node, JoinRequested(contacts))
+        named = tuple(Contact(t.node_id, (t.address,)) for t in targets)
+        self.network.give(node, JoinRequested((*node.contacts, *named)))
 
     def restart(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0) -> SimNode:
         node = self.start(name, skew_s, wall_error_s)

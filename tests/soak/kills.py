@@ -58,7 +58,11 @@ def until_all_see(made: MeshProcesses, wanted: set[str], max_s: float = 30.0) ->
     conditions: dict[str, Callable[[], bool]] = {
         name: partial(sees, node, wanted) for name, node in survivors(made).items()
     }
-    return list(seconds_until(conditions, max_s).values())
+    try:
+        return list(seconds_until(conditions, max_s).values())
+    except AssertionError as late:
+        stories = [f"{n}: {states(node)}\n{node.output[-1500:]}" for n, node in made.nodes.items()]
+        raise AssertionError(f"{late}\n" + "\n".join(stories)) from None
 
 
 def until_late_and_dead(made: MeshProcesses, seen: Seen) -> None:
