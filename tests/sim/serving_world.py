@@ -132,8 +132,8 @@ class Engines:
         found = self._runs(node, run_id)
         if found is None:
             return
-        if not asked or found in mesh_node(node).serving.wanted:
-            self.allow(node, found)
+        if not asked:
+            self.allow(node, found)  # An engine that was told to end is started again by nobody.
         reason = "it was stopped." if asked else "it crashed."
         self._world.network.give(node, ServerExited(run_id, 0, reason, asked))
 
