@@ -164,6 +164,11 @@ class GossipNode:
         return frozenset(self._core.links)
 
     @property
+    def identity(self) -> NodeIdentity:
+        """This node's key and judgement."""
+        return self._core.identity
+
+    @property
     def node_id(self) -> NodeId:
         """This node's own id."""
         return self._core.self_id

@@ -21,6 +21,10 @@ NAME_CHARS_MAX = 128
 ADDRESS_CHARS_MAX = 64
 ADDRESSES_MAX = 8
 SERVING_MAX = 16
+SPLITS_MAX = 4
+"""Splits that one node announces as host, or lends itself to."""
+SPLIT_WORKERS_MAX = 32
+"""Workers of one split: beyond, each further hop costs more than its memory brings."""
 MODELS_ON_DISK_MAX = 200
 MODELS_WANTED_MAX = 32
 RTTS_MAX = 16

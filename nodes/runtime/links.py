@@ -42,6 +42,7 @@ from nodes.runtime.address import Address
 from nodes.runtime.credentials import Role
 from nodes.runtime.dial_errors import DialError
 from nodes.runtime.link import Link, LinkNumber
+from nodes.runtime.link_table import TWIN
 from nodes.runtime.port_probe import PortAnswer, probe_port
 from nodes.runtime.streams import AbortCode, Stream, StreamAbortedError
 from nodes.runtime.tasks import TaskSet
@@ -160,7 +161,7 @@ class PeerLinks:
             stream.abort(AbortCode.CANCELLED, "given up")
 
     async def _probe(self, effect: ProbePort) -> None:
-        for address in _parsed((effect.address,)):
+        for address in parsed_addresses((effect.address,)):
             if await probe_port(address) is PortAnswer.REFUSED:
                 self._deliver(PortRefused(effect.peer, effect.address))
 
@@ -178,6 +179,10 @@ class PeerLinks:
 
     def link_down(self, link: Link, number: LinkNumber, reason: LinkEnd, text: str) -> None:
         """The link has no connection left."""
+        if text == TWIN:
+            self._on_twin(
+                self._owned().trust.node_id, "another running process uses this node's key"
+            )
         if link.role is Role.MEMBER:
             self._deliver(LinkDown(link.peer_id, CoreLinkId(number), _END[reason]))
 
@@ -269,10 +274,10 @@ async def _finish(stream: Stream, content: bytes) -> None:
 
 
 def _addresses(contact: Contact) -> list[Address]:
-    return _parsed(contact.addresses)
+    return parsed_addresses(contact.addresses)
 
 
-def _parsed(texts: tuple[str, ...]) -> list[Address]:
+def parsed_addresses(texts: tuple[str, ...]) -> list[Address]:
     """Return the addresses that make sense: these come from other nodes' announcements."""
     found = []
     for text in texts:

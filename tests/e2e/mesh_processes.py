@@ -26,7 +26,10 @@ class MeshProcesses:
         words = ["--name", name, "--no-console", *args]
         if join is not None:
             words += ["--join", join]
-        node = NodeProcess(self._folder / name, *words, engine=self._engine, until=until, **env)
+        made: Any = NodeProcess  # the keywords are variables of the environment
+        node: NodeProcess = made(
+            self._folder / name, *words, engine=self._engine, until=until, **env
+        )
         self.nodes[name] = self._stack.enter_context(node)
         return node
 

@@ -108,7 +108,7 @@ def test_restarted_member_finds_back_without_any_token(made: MeshProcesses) -> N
     a = made.start("box-a")
     b = made.start("box-b", join=made.token("box-a"))
     wait_state(b, "box-a", "alive")
-    b.wait_for(lambda: (b.home / "contacts").exists(), "a kept contact", 15)
+    b.wait_for((b.home / "contacts").exists, "a kept contact", 15)
     b.process.terminate()
     assert b.wait_exit() == 0
     wait_state(a, "box-b", "left", 5)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,10 @@ def survivors(made: MeshProcesses) -> dict[str, NodeProcess]:
 
 
 def when_all_see(made: MeshProcesses, wanted: set[str], max_s: float) -> dict[str, float]:
-    return seconds_until(
-        {
-            name: (lambda node=node: states(node).get("box-c") in wanted)
-            for name, node in survivors(made).items()
-        },
-        max_s,
-    )
+    def sees(node: NodeProcess) -> bool:
+        return states(node).get("box-c") in wanted
+
+    return seconds_until({n: partial(sees, node) for n, node in survivors(made).items()}, max_s)
 
 
 def test_killed_node_is_dead_everywhere_in_seconds_and_back_after_its_restart(
