@@ -63,7 +63,7 @@ class Checkers:
                 node.buried[subject.node_id] = self._network.now
             else:
                 self._check_presence(node, subject, view)
-        if len(node.views) < ELECTION_MAX:
+        if len(self._network.nodes) < ELECTION_MAX:
             wrong = self._elections.look(node, self._network.now)
             if wrong is not None:
                 self.find(wrong)

@@ -1,5 +1,6 @@
 """Keys of the simulation: as cheap as a hash, and still bound to their owner. Not cryptography."""
 
+import functools
 import hashlib
 from collections.abc import Set
 
@@ -11,6 +12,7 @@ def _sign(public_key: bytes, content: bytes) -> bytes:
     return hashlib.blake2b(content, key=public_key, digest_size=64).digest()
 
 
+@functools.lru_cache(maxsize=8_192)
 def _verify(public_key: bytes, content: bytes, signature: bytes) -> bool:
     return _sign(public_key, content) == signature
 

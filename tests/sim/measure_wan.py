@@ -38,7 +38,7 @@ def kills(full: bool, silent: bool) -> Row:
                     ranked.setdefault(node.name, cluster.network.now - at)
         late.extend(ranked.values())
         dead.extend(t - at for t, _, who in cluster.checkers.deaths if who == victim.node_id)
-    bounds = (16.0, 24.0) if silent else (6.0, 10.0)
+    bounds = (16.0, 24.0) if silent else (6.0, 12.0)
     d50, d99 = percentile(dead, 50), percentile(dead, 99)
     l50, l99 = percentile(late, 50), percentile(late, 99)
     return (
