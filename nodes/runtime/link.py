@@ -17,6 +17,10 @@ from nodes.runtime.credentials import Role
 from nodes.runtime.greeting import Hello
 from nodes.runtime.streams import AbortCode, Stream, StreamAbortedError
 
+SILENT_S = 1.0
+"""A connection on which nothing came for so long gives way to a new one, whoever dialled: perhaps only this
+end still holds it. If the other end holds it too, each sends on its own choice, and both arrive."""
+
 LinkNumber = NewType("LinkNumber", int)
 """One connection in this process; never used twice."""
 
@@ -156,7 +160,8 @@ class Link:
             return None
         if strand.extra and strand.hello.instance == old.hello.instance:
             return None
-        if stays_in_use(old, strand, own_id, self.peer_id):
+        silent_s = now_s - old.connection.last_received_s
+        if silent_s < SILENT_S and stays_in_use(old, strand, own_id, self.peer_id):
             strand.draining_since_s = now_s
             return None
         self.primary = strand

@@ -78,6 +78,28 @@ async def test_a_stale_connections_end_does_not_remove_its_replacement() -> None
         await until(lambda: one.seen.datagrams)
 
 
+async def test_a_connection_that_only_one_end_still_holds_gives_way_to_a_new_dial() -> None:
+    """After a partition one end may have closed what the other still holds: crossed or not, the dial wins."""
+    async with lab() as made:
+        nodes = sorted([await made.node(), await made.node()], key=lambda node: node.id)
+        one, two = nodes
+        await one.transport.dial([two.address], two.id)  # by the lower id, which wins crossed dials
+        await until(lambda: one.id in two.transport.links)
+        held = two.connection_to(one)
+        gone = one.connection_to(two)
+        gone.transmit = lambda: None  # its farewell and everything else is lost
+        gone.end(0, "declared dead while they were apart")
+        await until(lambda: two.id not in one.transport.links)
+        await asyncio.sleep(1.1)
+        link = await two.transport.dial([one.address], one.id, fresh=True)
+        assert link.primary is not None and link.primary.connection is not held
+        stream = await link.open_stream("echo")
+        await stream.write(b"alive")
+        async with asyncio.timeout(1.0):
+            assert await stream.read() == b"alive"
+        stream.end()
+
+
 async def test_when_the_connection_in_use_ends_another_one_takes_its_place() -> None:
     async with lab() as made:
         one, two = await made.pair()
