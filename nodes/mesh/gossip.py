@@ -118,7 +118,7 @@ class GossipNode:
         core.on_queued = self._gossip_soon
         membership.on_return = self._rejoin.claimed_return
         membership.on_unknown_body = self._anti_entropy.want
-        membership.on_newer = self._suspicions.newer
+        membership.on_newer = self._newer
         membership.on_gone = self._gone
         membership.on_joined = self._joined
         links.on_up = self._link_up
@@ -307,6 +307,11 @@ class GossipNode:
     def _joined(self, node_id: NodeId) -> None:
         self._links.pursue_soon()
         self._rejoin.remember_soon()
+
+    def _newer(self, node_id: NodeId) -> None:
+        """It lives under a higher incarnation: what was seen of the life before is no evidence."""
+        self._ports.gone(node_id)
+        self._suspicions.newer(node_id)
 
     def _gone(self, node_id: NodeId) -> None:
         self._suspicions.gone(node_id)

@@ -50,5 +50,5 @@ class PortEvidence:
         core.timers.at(core.now + core.config.port_confirm_s, self.probe, node_id)
 
     def gone(self, node_id: NodeId) -> None:
-        """Forget what was seen of a member that is no longer in the table."""
+        """Forget what was seen of a member that is no longer in the table, or lives anew."""
         self._first.pop(node_id, None)
