@@ -41,6 +41,9 @@ class GossipConfig:
     port_confirm_s: float = 0.05
     """From a refused port to the second probe that confirms it. Own choice: long enough that one stray
     ICMP answer is not seen twice, short against the 1 s that the figure allows."""
+    port_grace_s: float = 0.25
+    """After a proven round trip a refused port is no evidence for so long: it may be about a former life, and
+    late. Own choice: far above a LAN's round trip, half a probe_interval_s. wan 1."""
     port_window_s: float = 2.0
     """Two refusals further apart than this confirm nothing."""
     stall_s: float = 0.15
@@ -136,6 +139,7 @@ def wan() -> GossipConfig:
         suspicion_mult=6.0,
         verify_timeout_s=2.5,
         use_verify_timeout_s=8.0,
+        port_grace_s=1.0,
         stall_s=0.5,
         stall_grace_s=3.0,
         gossip_interval_s=0.5,

@@ -1,7 +1,8 @@
 """A refused port is evidence, not silence: the machine is there and says that the process is not.
 
 One refusal starts a second probe of the same address; if that is refused too, with no answered probe in
-between, the death needs no suspicion time. It counts only for the address over which this node last had a
+between, the death needs no suspicion time. So soon after a proof of life as an answer may be late, it is
+only a reason to ask again. It counts only for the address over which this node last had a
 link (another of the peer's addresses may belong to a different machine, such as a container's bridge).
 Source: RFC 1122 section 3.2.2.1 (port unreachable); pinned 11 (<= 2 s where the machine answers).
 """
@@ -35,6 +36,10 @@ class PortEvidence:
         if address is not None and address != core.last_address.get(node_id):
             return
         link = core.links.get(node_id)
+        if link is not None and core.now - link.acked_at < core.config.port_grace_s:
+            # It lived a moment ago: perhaps a late answer about the life before (seed 10130). Ask again.
+            core.timers.at(link.acked_at + core.config.port_grace_s, self.probe, node_id)
+            return
         first = self._first.get(node_id)
         stale = first is None or core.now - first > core.config.port_window_s
         if stale or first is None or (link is not None and link.acked_at > first):

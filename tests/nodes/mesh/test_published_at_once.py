@@ -3,6 +3,7 @@
 import msgspec
 
 from nodes.mesh import codec
+from nodes.mesh.config import lan
 from nodes.mesh.events import TimePassed
 from nodes.mesh.gossip_effects import GossipEffect, MemberState, MemberView, PublishMembers
 from nodes.mesh.gossip_events import DatagramReceived, LinkDown, LinkEnd, LinkId, PortRefused
@@ -66,6 +67,7 @@ def test_a_suspicion_by_anyone_ranks_last_and_its_refutation_ends_it() -> None:
 
 def test_a_port_that_is_refused_twice_is_a_death_at_the_second_refusal() -> None:
     bench = _linked()
+    bench.run(lan().port_grace_s)
     assert of(bench.give(PortRefused(PEER, "n0001:1")), PublishMembers) == []
     bench.run(0.1)
     assert _view(bench.give(PortRefused(PEER, "n0001:1"))).state is MemberState.DEAD
