@@ -4,12 +4,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from nodes.mesh.gossip_events import PeerUseFailed
 from tests.sim.cluster import Cluster
 from tests.sim.parts import Faults
 
 
 class SmallMesh(RuleBasedStateMachine):
-    """Kills, restarts, stalls, partitions and leaves in any order."""
+    """Kills, restarts, newcomers, stalls, partitions, failed requests and leaves in any order."""
 
     @initialize(size=st.integers(3, 5), seed=st.integers(0, 999), loss=st.sampled_from((0.0, 0.05)))
     def build(self, size: int, seed: int, loss: float) -> None:
@@ -38,6 +39,23 @@ class SmallMesh(RuleBasedStateMachine):
     @rule(cut=st.integers(1, 4))
     def partition(self, cut: int) -> None:
         self.cluster.partition(self.cluster.nodes[:cut], self.cluster.nodes[cut:])
+
+    @rule(a=st.integers(0, 9), b=st.integers(0, 9))
+    def one_way(self, a: int, b: int) -> None:
+        nodes = self.cluster.nodes
+        self.cluster.network.cut.add((nodes[a % len(nodes)].index, nodes[b % len(nodes)].index))
+
+    @precondition(lambda self: len(self.cluster.network.nodes) < 8)
+    @rule()
+    def newcomer(self) -> None:
+        self.cluster.restart(f"n{len(self.cluster.network.nodes):04d}")
+
+    @precondition(lambda self: len(self.cluster.nodes) > 1)
+    @rule(pick=st.integers(0, 9), whom=st.integers(1, 9))
+    def a_request_fails(self, pick: int, whom: int) -> None:
+        nodes = self.cluster.nodes
+        node, peer = nodes[pick % len(nodes)], nodes[(pick + whom) % len(nodes)]
+        self.cluster.network.give(node, PeerUseFailed(peer.node_id))
 
     @rule()
     def heal(self) -> None:
