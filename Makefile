@@ -48,7 +48,7 @@ soak: dev ## the full counts: simulator table, hostile bytes, kills of real node
 fuzz: dev ## hostile bytes against frames, tokens and handshakes; make fuzz FRAMES=1000000 for the full count
 	@$(PY) -m tests.fuzz --frames $(FRAMES)
 
-screenshots: dev ## the README's pictures of the console anew, from a real node; ARGS="--all DIR" for every view
+screenshots: dev ## the README's pictures of the console anew, from a scripted node; ARGS="--all DIR" for every view and state
 	@CHROMIUM="$$(scripts/chromium.sh)" && export CHROMIUM && $(PY) scripts/screenshots.py $(ARGS)
 
 bench: setup ## paired measurements against nginx and LiteLLM; writes docs/benchmarks.md (minutes)

@@ -4,12 +4,15 @@ measures the simulated rows of issue "The mesh itself"."""
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 from tests.sim.measure import print_table
 from tests.sim.serving_swarm import ServingSwarm
-from tests.sim.swarm import Swarm
+from tests.sim.wide_swarm import WIDE_FROM, swarm_of
 
-Kind = type[Swarm] | type[ServingSwarm]
+Kind = Callable[[int], Any]
+"""Makes the swarm of a seed: `swarm_of` of membership alone, `ServingSwarm` of whole nodes."""
 
 
 def replay(kind: Kind, seed: int) -> int:
@@ -36,7 +39,7 @@ def swarm(kind: Kind, first: int, count: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int, help="replay this seed and print every node's story")
-    parser.add_argument("--swarm", type=int, default=30, help="how many seeds to run")
+    parser.add_argument("--swarm", type=int, default=30, help="how many seeds to run of each kind")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--table", action="store_true", help="measure the simulated figures")
     parser.add_argument(
@@ -47,12 +50,15 @@ def main() -> int:
         help="membership alone, or whole nodes that elect, assign and serve",
     )  # fmt: skip
     args = parser.parse_args()
-    kind: Kind = ServingSwarm if args.of == "serving" else Swarm
+    kind: Kind = ServingSwarm if args.of == "serving" else swarm_of
     if args.table:
         return print_table(full=args.full)
     if args.seed is not None:
         return replay(kind, args.seed)
-    return swarm(kind, args.first, args.swarm)
+    failed = swarm(kind, args.first, args.swarm)
+    if kind is swarm_of:
+        failed |= swarm(kind, WIDE_FROM + args.first, args.swarm)
+    return failed
 
 
 if __name__ == "__main__":
