@@ -7,7 +7,7 @@ fallback comes back to TCP. One task reads, one writes; both may be the same.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 
 from nodes.mesh.ids import NodeId
@@ -101,11 +101,17 @@ class Tunnel:
         async with self._writing:
             await self._write(content)
 
-    async def tell(self, body: bytes, content: bytes | memoryview = b"") -> None:
-        """Return when a message is on its way, and `content` right behind it. Raises: TunnelLostError."""
+    async def tell(self, body: bytes, content: AsyncIterable[bytes] | None = None) -> None:
+        """Return when a message is on its way, with `content` right behind it and nothing in between.
+
+        Raises:
+            TunnelLostError: it ended early; and whatever `content` raises.
+        """
         async with self._writing:
             self._post(FrameKind.MESSAGE, body)
-            await self._write(content)
+            if content is not None:
+                async for part in content:
+                    await self._write(part)
 
     async def _write(self, content: bytes | memoryview) -> None:
         view = memoryview(content)

@@ -7,7 +7,7 @@ fallback, whose bytes QUIC has encrypted and whose peer it has proven) nothing d
 import asyncio
 import contextlib
 import socket
-from typing import Protocol
+from typing import Protocol, cast
 
 from nodes.mesh.ids import NodeId
 from nodes.runtime.lane.settings import UNSENT_HIGH_BYTES, LaneSettings
@@ -124,12 +124,12 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there: begin the handshake."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's classes, only of their shape.
+        self._transport = cast("asyncio.Transport", transport)
         if self._lost:
-            transport.abort()
+            self._transport.abort()
             return
-        transport.set_write_buffer_limits(high=UNSENT_HIGH_BYTES)
+        self._transport.set_write_buffer_limits(high=UNSENT_HIGH_BYTES)
         if self._session is None:
             self._become_ready()
             return
@@ -137,7 +137,7 @@ class Wire(asyncio.BufferedProtocol):
         self._timer = asyncio.get_running_loop().call_later(
             self._settings.handshake_timeout_s, self.close, "handshake_timeout"
         )
-        transport.write(self._session.begin())
+        self._transport.write(self._session.begin())
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where received bytes go."""
