@@ -257,8 +257,8 @@ class LaneProcess:
     ) -> int:
         """Return a local port that leads to a worker's rpc-server, for llama-server's ``--rpc``.
 
-        `files` are the host's own of what it will load, the draft's too. Nobody can connect before
-        `name_client`.
+        `files` are the host's own of what it will load, the draft's too; one that cannot be used is
+        logged, and its weights cross the lane. Nobody can connect before `name_client`.
 
         Raises:
             LaneFault: too many ports, or there is no process.
@@ -269,6 +269,8 @@ class LaneProcess:
                 expected_bytes=expected_bytes,
             )
         )  # fmt: skip
+        for note in done.notes:
+            _log.warning("weights of it are not recognised: %s", note)
         return done.number
 
     def name_client(self, port: int, pid: int) -> None:
@@ -322,7 +324,9 @@ class LaneProcess:
     async def _join(self, wish: int, peer: NodeId) -> None:
         try:
             sock = await self._open_quic(peer)
-        except OSError as error:
+        except Exception as error:
+            if not isinstance(error, OSError):
+                _log.exception("no QUIC stream for the lane, by an error of ours")
             self._send(cw.NotJoined(wish=wish, reason=str(error)))
             return
         self._send(cw.Joined(wish=wish), sock)

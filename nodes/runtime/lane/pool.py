@@ -42,6 +42,7 @@ class Pool:
         self._open_quic = open_quic
         self._server: asyncio.Server | None = None
         self._channels: dict[Channel, None] = {}
+        self._trust = trust
         self._contexts = TlsContexts(trust)
         self._admission: Admission = admission_of(trust)
 
@@ -49,12 +50,12 @@ class Pool:
 
     def set_trust(self, trust: Trust) -> None:
         """Go by these rules from now on, for the connections that stand, too."""
+        self._trust = trust
         self._contexts = TlsContexts(trust)
         self._admission = admission_of(trust)
         for channel in self.channels():
             session = channel.wire.session
             if session is None:
-                # Its link lives by the node's own check; a revocation may reach us first.
                 if trust.is_revoked(channel.peer_id):
                     channel.close("node_revoked")
                 continue
@@ -168,6 +169,10 @@ class Pool:
         await self._joined(peer, sock, dialled=False)
 
     async def _joined(self, peer: NodeId, sock: socket.socket, *, dialled: bool) -> Channel:
+        if self._trust.is_revoked(peer):
+            # Its link is for the node to close; this may know first.
+            sock.close()
+            raise Unreachable("node_revoked")
         sock.setblocking(False)
         channel = self._made(
             Channel(self._owner, Via.QUIC, self.settings, dialled=dialled, local_peer=peer)

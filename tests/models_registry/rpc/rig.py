@@ -73,7 +73,10 @@ class Rig:
             await bulk.serve(link, stream)
 
         async def open_quic(peer: NodeId) -> socket.socket:
-            return await bulk.open(node.transport.links[peer])
+            link = node.transport.links.get(peer)
+            if link is None:
+                raise ConnectionError("no link to this peer")
+            return await bulk.open(link)
 
         def lost() -> None:
             made[0].ports_lost += 1
