@@ -1,10 +1,11 @@
 # The project's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test dev check fast scenarios sim fuzz screenshots bench lock clean
+.PHONY: help setup run test dev check fast scenarios sim soak fuzz screenshots bench lock clean
 PY := .venv/bin/python
 ARGS ?=
 RUNS ?= 1
 SEED ?=
+OF ?= members
 FRAMES ?= 20000
 
 help: ## this list
@@ -36,13 +37,18 @@ scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to
 	@for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
 	  $(PY) -m pytest -q tests/e2e -k scenario || exit 1; done
 
-sim: dev ## the simulator: make sim SEED=n replays one seed with every node's story, without it a swarm runs
-	@$(PY) -m tests.sim $(if $(SEED),--seed $(SEED),--swarm 20)
+sim: dev ## the simulator: make sim SEED=n replays one seed, without it a swarm runs; OF=serving for whole nodes
+	@$(PY) -m tests.sim --of $(OF) $(if $(SEED),--seed $(SEED),--swarm 20)
+
+soak: dev ## the full counts: simulator table, hostile bytes, kills of real nodes (an hour; not part of the gate)
+	@$(PY) -m tests.sim --table --full
+	@$(PY) -m tests.fuzz --frames 1000000
+	@$(PY) -m tests.soak.kills --kills 30
 
 fuzz: dev ## hostile bytes against frames, tokens and handshakes; make fuzz FRAMES=1000000 for the full count
 	@$(PY) -m tests.fuzz --frames $(FRAMES)
 
-screenshots: dev ## the README's pictures of the console anew, from a real node; ARGS="--all DIR" for every view
+screenshots: dev ## the README's pictures of the console anew, from a scripted node; ARGS="--all DIR" for every view and state
 	@CHROMIUM="$$(scripts/chromium.sh)" && export CHROMIUM && $(PY) scripts/screenshots.py $(ARGS)
 
 bench: setup ## paired measurements against nginx and LiteLLM; writes docs/benchmarks.md (minutes)

@@ -236,11 +236,12 @@ class _Boot:
             needs_key=self._options.api_key is not None,
             alone_because=node.mesh.alone_because,
             joined=bool(self._options.join),
+            client=self._options.client,
         )
         sys.stdout.write("\n".join(greeting.lines(facts)) + "\n")
         sys.stdout.flush()
 
-    def _endpoints(self, quic_port: int) -> Endpoints:
+    def _endpoints(self, quic_port: int | None) -> Endpoints:
         return _endpoints(self._options, self._api_sockets, self._console_sockets, quic_port)
 
 
@@ -248,7 +249,7 @@ def _endpoints(
     options: Options,
     api: Sequence[socket.socket],
     console: Sequence[socket.socket],
-    quic_port: int,
+    quic_port: int | None,
 ) -> Endpoints:
     shown = "localhost" if is_loopback(options.host) else options.host
     shown = socket.gethostname() if shown in ("0.0.0.0", "::") else shown  # noqa: S104

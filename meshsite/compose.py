@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from meshsite import background, exit_codes, mesh_entry, told
+from meshsite import background, exit_codes, mesh_entry, mesh_metrics, told
+from meshsite.client_side import ClientSide
 from meshsite.control import ControlApp
 from meshsite.mesh_entry import Standing
 from meshsite.mesh_side import MeshSide
-from meshsite.operator_door import OperatorDoor
+from meshsite.operator_door import OperatorDoor, why_document
 from meshsite.options import Options
+from meshsite.peer_requests import PeerRequests
+from meshsite.side import Side
 from meshsite.status import status
 from models_registry.supervisor import Supervisor
 from nodes.mesh import events as ev
@@ -33,6 +36,9 @@ from nodes.runtime.home import Home
 from nodes.runtime.resources import ResourceSampler
 from proxy.asgi import ApiApp
 from proxy.records import RequestRecord
+from proxy.request_story import stories
+from proxy.series import RequestSeries
+from proxy.tunnel import REQUEST_KIND
 
 log = logging.getLogger("mesh.node")
 
@@ -55,8 +61,9 @@ class RunningNode:
         home: Home,
         found: Standing,
         endpoints: told.Endpoints,
-        bound: bind_port.BoundPort,
+        bound: bind_port.BoundPort | None,
     ) -> None:
+        """`bound` None: a client, which listens for nobody."""
         self.options = options
         self.home = home
         self.endpoints = endpoints
@@ -64,6 +71,7 @@ class RunningNode:
         self.feed = Feed()
         self.on_request: Callable[[RequestRecord], None] | None = None
         """Told of every finished request; set by whoever keeps usage."""
+        self.series = RequestSeries(time.time())
         self.on_fatal: Callable[[str], None] | None = None
         """Told why the node cannot do what it was started for; set by the boot, which then ends it.
         None: the node lives on and shows the reason."""
@@ -85,21 +93,39 @@ class RunningNode:
             lambda: self.routes,
             self._request_finished,
             str(self.node_id),
+            on_host_failed=lambda node_id, trouble: self._peers.host_failed(node_id, trouble),  # noqa: PLW0108
+            silence_s=lambda node_id: self.mesh.silence_s(node_id),  # noqa: PLW0108 - made below
         )
-        self.mesh = MeshSide(found, options, self.name, self, bound)
+        self.mesh = self._side(found, bound)
+        self._peers = PeerRequests(self.api, self.mesh)
         self.operator = OperatorDoor(
             self.driver, self.mesh, lambda name: self.spawn(self._load(name)), self.request_stop
         )
         self.handle = self._handle()
         self.api_port_app = ControlApp(self.api, self.handle)
 
+    def _side(self, found: Standing, bound: bind_port.BoundPort | None) -> Side:
+        if bound is None:
+            return ClientSide(found, self.options, self.name, self)
+        handlers = {REQUEST_KIND: self.api.peer_desk.serve}
+        return MeshSide(found, self.options, self.name, self, bound, handlers)
+
     def start(self) -> None:
         """Begin: the driver first, then what feeds it. Returns at once."""
         handle.install(self.handle)
         self.spawn(self._drive())
         self.spawn(self.mesh.run())
+        if self.options.client:
+            self.engine_looked_for.set()
+            self.models_looked_for.set()
+        else:
+            self._start_serving()
+
+    def _start_serving(self) -> None:
+        """Look for what a full member serves with: engine, models, memory."""
         self.spawn(self._find_engine())
         self.spawn(self._resolve_models())
+        self.spawn(background.scan_disk(self.options, self.driver.post))
         sampler = ResourceSampler(
             lambda: self._engine.devices if self._engine else (), self.options.max_vram_bytes
         )
@@ -108,6 +134,7 @@ class RunningNode:
         self.spawn(background.sample_resources(sampler, self._engine_pids, self.driver.post))
         self.spawn(in_daemon_thread(sampler.look_for_gpus, "look for GPUs"))
         self.spawn(background.sample_load(self.api.load_samples, self._load_changed))
+        self.spawn(background.tell_load(self._peers.load, self.driver.post))
 
     def request_stop(self, reason: str) -> None:
         """Ask for an orderly stop; `exited` is set when the engines are gone, or it takes too long."""
@@ -125,6 +152,7 @@ class RunningNode:
         """End what is left, whatever the state. May be called at any time."""
         if self._supervisor is not None:
             await self._supervisor.close(ENGINE_STOP_GRACE_S)
+        self._peers.close()
         await self.mesh.close()
         self.api.close()
         for task in tuple(self._tasks):
@@ -155,9 +183,21 @@ class RunningNode:
         """Let the model's open answers finish for `grace_s`, then end its engine."""
         self.spawn(self._drain_and_stop(run_id, grace_s))
 
+    def resolve_model(self, name: ModelName, download: bool) -> None:
+        """Find the file of a model that the mesh wants served here."""
+        self.spawn(self._resolve_for_mesh(name, download))
+
+    async def _resolve_for_mesh(self, name: ModelName, download: bool) -> None:
+        refusal = await background.resolve_model(
+            self.options, name, self.driver.post, download=download, for_mesh=True
+        )
+        if refusal is not None:
+            self.driver.post(refusal)
+
     def change_routes(self, table: RoutingTable) -> None:
         """Route by this table from now on."""
-        self.routes = table
+        before, self.routes = self.routes, table
+        self._peers.routes_changed(before, table)
 
     def leave_and_exit(self, exit_code: int, reason: str) -> None:
         """Tell the boot that the node is done."""
@@ -232,11 +272,13 @@ class RunningNode:
         if self._supervisor is not None and sample.tokens > before:
             self._supervisor.note_activity(sample.model)
         self._tokens_seen[sample.model] = sample.tokens
+        self._peers.sampled(sample, self.routes)
         self.driver.post(sample)
 
     async def _resolve_models(self) -> None:
         refusals = await background.resolve_models(self.options, self.driver.post)
-        if refusals and len(refusals) == max(1, len(self.options.models)):
+        own = len(self.options.models) if self.options.serve_all else 1
+        if refusals and len(refusals) == own:
             self._cannot_serve(" ".join(r.reason for r in refusals), refusals)
         else:
             for refusal in refusals:
@@ -291,11 +333,15 @@ class RunningNode:
 
     def invite_token(self) -> str:
         """Return the start-up token; empty before the node is in a mesh."""
-        return self.mesh.invite_token() if self.mesh.entered.is_set() else ""
+        return self.mesh.invite_token()
 
     def _request_finished(self, record: RequestRecord) -> None:
+        self.series.add(record, time.time())
         if self.on_request is not None:
             self.on_request(record)
+
+    def _why(self, model: str) -> dict[str, Any]:
+        return why_document(self.driver.node.why(ModelName(model), time.monotonic()))
 
     def _handle(self) -> handle.NodeHandle:
         return handle.NodeHandle(
@@ -314,13 +360,16 @@ class RunningNode:
             loopback_only=self.options.loopback_only,
             host_names=told.host_names(self.options),
             cors_origins=self.options.cors_origins,
-            metrics=self.api.metrics.render,
-            can_join=True,
+            metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
+            requests=lambda limit: stories(self.api.records, limit),
+            series=lambda minutes: self.series.document(minutes, time.time()),
+            can_join=not self.options.client,
+            why=self._why,
         )
 
 
 def build_node(
-    options: Options, home: Home, endpoints: Callable[[int], told.Endpoints]
+    options: Options, home: Home, endpoints: Callable[[int | None], told.Endpoints]
 ) -> RunningNode:
     """Return the node of this home, with its UDP port bound; nothing runs yet.
 
@@ -332,6 +381,8 @@ def build_node(
     """
     found = mesh_entry.standing(home, options)
     mesh_entry.refuse_own_token(found, options.join)
+    if options.client:
+        return RunningNode(options, home, found, endpoints(None), None)
     bound = bind_port.bind(found.home, options.bind_ip, options.bind_port)
     if bound.moved:
         log.warning(

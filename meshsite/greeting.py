@@ -18,18 +18,21 @@ class Greeting:
     needs_key: bool
     alone_because: str = ""
     """Why nobody of the mesh that a token names was reached; empty: somebody was, or there is none."""
+    client: bool = False
+    """True: it uses a mesh and is no part of it."""
     joined: bool = False
     """True: it came into a mesh by a token, or was in one before."""
 
 
 def lines(facts: Greeting) -> list[str]:
     """Return the lines, in order, without line ends."""
-    idle = "no model of its own" if facts.joined else "the built-in demo model"
-    models = ", ".join(facts.models) or idle
+    models = f"serving {', '.join(facts.models) or _idle(facts)}"
+    if facts.client:
+        models = "a client: it serves nothing and answers by the machines of its mesh"
     key = "YOUR-KEY" if facts.needs_key else "none"
     shown = [
         "",
-        f"  mesh-llm {facts.version} on {facts.node_name}, serving {models}",
+        f"  mesh-llm {facts.version} on {facts.node_name}, {models}",
         "",
         f"  API      {facts.api_url}/v1",
         f"  Console  {facts.console_url or 'off (--no-console)'}",
@@ -62,3 +65,7 @@ def _usage(api_url: str, key: str) -> list[str]:
         f"    Claude Code   ANTHROPIC_BASE_URL={api_url} ANTHROPIC_API_KEY={key}",
         "",
     ]
+
+
+def _idle(facts: Greeting) -> str:
+    return "no model of its own" if facts.joined else "the built-in demo model"

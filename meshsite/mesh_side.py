@@ -10,11 +10,11 @@ import os
 import random
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 from meshsite import mesh_entry
 from meshsite.mesh_entry import CannotJoin, Standing
 from meshsite.options import Options
+from meshsite.side import Host, Side
 from meshsite.version import VERSION
 from nodes.mesh import config
 from nodes.mesh.announcement import Announcement
@@ -22,11 +22,19 @@ from nodes.mesh.effects import LinkEffect
 from nodes.mesh.events import AddressesChanged
 from nodes.mesh.gossip import GossipNode
 from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
-from nodes.mesh.gossip_events import Contact, JoinRequested, NoticeIssued
+from nodes.mesh.gossip_events import (
+    Contact,
+    CredentialRenewed,
+    JoinRequested,
+    NoticeIssued,
+    PeerUseFailed,
+)
 from nodes.mesh.ids import NodeId
 from nodes.mesh.records import NodeIdentity
+from nodes.mesh.tombstones import accept_drop
 from nodes.runtime import (
     bind_port,
+    client_table,
     contacts_file,
     doctor,
     identity,
@@ -39,7 +47,6 @@ from nodes.runtime import (
 from nodes.runtime.address import Address
 from nodes.runtime.approvals import Approvals
 from nodes.runtime.credentials import Role
-from nodes.runtime.driver import Driver
 from nodes.runtime.join_desk import JoinDesk
 from nodes.runtime.join_messages import KnownMember
 from nodes.runtime.joining import Joined, JoinError
@@ -65,18 +72,8 @@ NOTICE_LIFETIME_S = 30 * 86_400
 RECORDS_LIFETIME_S = 7 * 86_400
 
 
-class Host(Protocol):
-    """What this side needs of the node around it."""
-
-    driver: Driver
-
-    def notice(self, kind: str, text: str | None) -> None: ...
-    def cannot_go_on(self, text: str) -> None: ...
-    def waiting_changed(self, waiting: tuple[dict[str, Any], ...]) -> None: ...
-
-
-class MeshSide:
-    """A full member's place in a mesh. `run` as a task; `close` at the end."""
+class MeshSide(Side):
+    """A full member's place in a mesh."""
 
     def __init__(
         self,
@@ -92,10 +89,10 @@ class MeshSide:
         Raises:
             TokenLedgerError, TrustFileError: a file of the home cannot be used.
         """
+        super().__init__(host)
         self._found = found
         self._options = options
         self._name = name
-        self._host = host
         self._bound = bound
         self._config = config.lan()
         self.ledger = TokenLedger(found.home)
@@ -105,10 +102,6 @@ class MeshSide:
         self.trust = Trust(found.who, found.key or mesh_key.new_mesh())
         if found.home is not None:
             trust_file.load(found.home, self.trust)
-        self.entered = asyncio.Event()
-        """Set once the node is in a mesh: joined, come back to, or begun."""
-        self.alone_because = ""
-        """Why no machine of the mesh that a token names was reached at the start; empty: one was."""
         self._links = PeerLinks(
             self._host.driver.post,
             self._config.link_idle_s,
@@ -116,6 +109,7 @@ class MeshSide:
                 key_handover.KEY_KIND: self._give_key,
                 renewal.RENEW_KIND: self._renew,
                 doctor.DOCTOR_KIND: doctor.answer,
+                client_table.TABLE_KIND: self._give_table,
                 **(handlers or {}),
             },
             on_twin=self._twin_seen,
@@ -134,6 +128,8 @@ class MeshSide:
         self.trust.on_change = self._trust_changed
         self._started_s = time.monotonic()
         self._tasks = TaskSet()
+        self._credential = b""
+        """The one that gossip carries."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -148,6 +144,7 @@ class MeshSide:
         while True:
             await asyncio.sleep(ADDRESSES_PERIOD_S)
             self._tell_addresses()
+            self._tell_credential()
 
     async def close(self) -> None:
         """Give up what is under way and close all links."""
@@ -197,20 +194,29 @@ class MeshSide:
         driver.enter_mesh(self._gossip_node, self.trust.mesh_id, self._bound.port)
         self._tell_addresses()
         if contacts:
+            # Kept at once: a machine that is off again in a moment must find back, too.
+            self.remember(RememberContacts(contacts))
             driver.post(JoinRequested(contacts))
         self.entered.set()
 
     def _gossip_node(self, announcement: Announcement) -> GossipNode:
         trust = self.trust
+        self._credential = trust.credential().encode()
+
+        def accept_notice(topic: str, version: int, body: bytes) -> bool:
+            return trust_notices.accept_notice(trust, topic, version, body) or accept_drop(
+                judge, topic, version, body
+            )
+
         judge = NodeIdentity(
             public_key=trust.identity.public_key,
-            credential=trust.credential().encode(),
+            credential=self._credential,
             boot=os.urandom(8),
             sign=trust.identity.sign,
             # The core has content before signature, `identity.verify` the other way round.
             verify=lambda key, content, signature: identity.verify(key, signature, content),
             accept_member=lambda *shown: trust_notices.accept_member(trust, *shown),
-            accept_notice=lambda *shown: trust_notices.accept_notice(trust, *shown),
+            accept_notice=accept_notice,
         )
         rng = random.Random(os.urandom(16))  # noqa: S311 - spreads timers, protects nothing
         unix_ms = int(time.time() * 1000)
@@ -222,6 +228,13 @@ class MeshSide:
         driver = self._host.driver
         if addresses != driver.node.own.addresses:
             driver.post(AddressesChanged(addresses))
+
+    def _tell_credential(self) -> None:
+        """A member signs itself a new credential well before the old one ends: others must see it."""
+        credential = self.trust.credential().encode()
+        if self.entered.is_set() and credential != self._credential:
+            self._credential = credential
+            self._host.driver.post(CredentialRenewed(credential))
 
     # --- what the core wants ----------------------------------------------------------------------
 
@@ -286,12 +299,17 @@ class MeshSide:
         if time.monotonic() - self._started_s < self._config.twin_grace_s:
             self._host.cannot_go_on(f"This node gives way: {text}.")
 
+    def use_failed(self, node_id: NodeId) -> None:
+        """A request found the way to a node broken: gossip verifies its life at once."""
+        self._host.driver.post(PeerUseFailed(node_id))
+
     # --- tokens and trust -------------------------------------------------------------------------
 
     def invite_token(self) -> str:
         """Return the start-up token: any machine that has it may join until it expires."""
         key = self.trust.mesh_key
-        assert key is not None
+        if key is None or not self.entered.is_set():
+            return ""
         return self.ledger.start_up_token(key, self.trust.node_id, self.addresses()).encode()
 
     def new_token(
@@ -359,6 +377,14 @@ class MeshSide:
 
     async def _give_key(self, link: Link, stream: Stream) -> None:
         await key_handover.give(self.trust, link, stream)
+
+    async def _give_table(self, link: Link, stream: Stream) -> None:
+        """Give a client what this node knows; of the client nothing is kept."""
+        node = self._host.driver.node
+        content = client_table.encode(
+            self.trust.identity, node.announcement(), node.members.present()
+        )
+        await client_table.give(stream, content)
 
     async def _renew(self, link: Link, stream: Stream) -> None:
         await renewal.give(self.trust, link, stream)

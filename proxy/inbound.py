@@ -20,7 +20,7 @@ ON_DISCONNECT = "mesh_llm.on_disconnect"
 Saves a task per request that would wait for `http.disconnect`.
 """
 
-_NOT_FORWARDED = frozenset(
+NOT_FORWARDED = frozenset(
     b"host connection keep-alive transfer-encoding te trailer upgrade proxy-connection "
     b"proxy-authorization expect content-length origin authorization x-api-key cookie "
     b"accept-encoding x-request-id referer".split()
@@ -64,7 +64,7 @@ class InboundRequest:
         for name, value in scope["headers"]:
             if name == b"host":
                 self.hosts.append(value)
-            elif name in _NOT_FORWARDED or name.startswith(b"access-control-"):
+            elif name in NOT_FORWARDED or name.startswith(b"access-control-"):
                 self.seen.setdefault(name, value)
             else:
                 if name == b"content-encoding":

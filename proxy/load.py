@@ -1,10 +1,11 @@
-"""The meter of each model's load: records in, `ServerLoadSampled` events out.
+"""The meter of each model's load on this node's engines: records in, `ServerLoadSampled` events out.
 
-PURE: time is given. In flight are requests that have begun and not finished; rates are over the last
-`WINDOW_S` seconds; time to first byte is the median of the last `TTFB_KEPT` answers.
+PURE: time is given, and so is what is in flight. Rates are over the last `WINDOW_S` seconds; time to
+first byte is the median of the last `TTFB_KEPT` answers.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -24,7 +25,6 @@ MARKS_MAX = 64
 
 @dataclass(slots=True)
 class _Meter:
-    in_flight: int = 0
     requests: int = 0
     tokens: int = 0
     ttfb_ms: deque[float] = field(default_factory=lambda: deque(maxlen=TTFB_KEPT))
@@ -38,12 +38,6 @@ class LoadMeter:
     def __init__(self) -> None:
         self._meters: dict[str, _Meter] = {}
 
-    def began(self, model: str) -> None:
-        """Note that a request for `model` is on its way to an engine."""
-        meter = self._meter(model)
-        if meter is not None:
-            meter.in_flight += 1
-
     def generated(self, model: str, tokens: int) -> None:
         """Count tokens of a request that still runs (or has just finished)."""
         meter = self._meter(model)
@@ -51,23 +45,22 @@ class LoadMeter:
             meter.tokens += tokens
 
     def finished(self, record: RequestRecord) -> None:
-        """Note the end of a request that `began`. Its tokens are counted by `generated`."""
+        """Note the end of a request. Its tokens are counted by `generated`."""
         meter = self._meter(record.model)
         if meter is None:
             return
-        meter.in_flight = max(0, meter.in_flight - 1)
         meter.requests += 1
         if record.ttfb_ms is not None:
             meter.ttfb_ms.append(record.ttfb_ms)
 
-    def in_flight(self, model: str) -> int:
-        """Return how many requests for `model` run now."""
-        meter = self._meters.get(model)
-        return meter.in_flight if meter else 0
-
-    def sample(self, now: float) -> tuple[ServerLoadSampled, ...]:
+    def sample(self, now: float, in_flight: Mapping[str, int]) -> tuple[ServerLoadSampled, ...]:
         """Return every measured model's load as of `now` (seconds, monotonic)."""
-        return tuple(_sampled(name, meter, now) for name, meter in self._meters.items())
+        for model in in_flight:
+            self._meter(model)
+        return tuple(
+            _sampled(name, meter, now, in_flight.get(name, 0))
+            for name, meter in self._meters.items()
+        )
 
     def _meter(self, model: str) -> _Meter | None:
         meter = self._meters.get(model)
@@ -76,7 +69,7 @@ class LoadMeter:
         return meter
 
 
-def _sampled(name: str, meter: _Meter, now: float) -> ServerLoadSampled:
+def _sampled(name: str, meter: _Meter, now: float, in_flight: int) -> ServerLoadSampled:
     while len(meter.marks) > 1 and meter.marks[1][0] <= now - WINDOW_S:
         meter.marks.popleft()
     since, requests, tokens = meter.marks[0] if meter.marks else (now, 0, 0)
@@ -84,7 +77,7 @@ def _sampled(name: str, meter: _Meter, now: float) -> ServerLoadSampled:
     meter.marks.append((now, meter.requests, meter.tokens))
     return ServerLoadSampled(
         model=ModelName(name),
-        in_flight=meter.in_flight,
+        in_flight=in_flight,
         requests=meter.requests,
         tokens=meter.tokens,
         requests_per_s=(meter.requests - requests) / passed if passed > 0 else 0.0,

@@ -40,6 +40,15 @@ class ApiMetrics:
             registry=registry,
             buckets=_TTFB_BUCKETS_S,
         )
+        self._served = Counter(
+            "mesh_llm_peer_requests",
+            "Requests of peers and clients that this node's engines served.",
+            ("model", "outcome"),
+            registry=registry,
+        )
+        self._served_tokens = Counter(
+            "mesh_llm_peer_tokens", "Tokens generated for them.", ("model",), registry=registry
+        )
         self.in_flight = Gauge(
             "mesh_llm_requests_in_flight", "Requests now on their way.", registry=registry
         )
@@ -66,6 +75,13 @@ class ApiMetrics:
             if histogram is None:
                 histogram = self._histograms[model] = self._ttfb.labels(model)
             histogram.observe(record.ttfb_ms / 1000)
+
+    def observe_served(self, record: RequestRecord) -> None:
+        """Count a request that was served for a peer; the node where it was asked counts it as usage."""
+        model = self._label(record.model)
+        self._served.labels(model, record.outcome.value).inc()
+        if record.tokens:
+            self._served_tokens.labels(model).inc(record.tokens)
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""

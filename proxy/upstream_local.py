@@ -71,10 +71,11 @@ class LocalUpstreams:
     ) -> Answer:
         host = f"{address[0]}:{address[1]}".encode("ascii")
         config = self._config
+        first_byte_s = config.first_byte_deadline_s
+        if request.first_byte_s is not None:
+            first_byte_s = min(first_byte_s, request.first_byte_s)
         try:
-            await connection.begin(
-                request, host, config.first_byte_deadline_s, config.upstream_idle_deadline_s
-            )
+            await connection.begin(request, host, first_byte_s, config.upstream_idle_deadline_s)
         except BaseException:  # cancelled: the slot must be freed at once
             connection.abort()
             raise

@@ -34,6 +34,9 @@ class GossipConfig:
     verify_timeout_s: float = 1.0
     """A suspected or reported death is verified by a real round trip of at most so long; it runs inside the
     last part of the suspicion. Pinned 11: <= 3 s. wan 2.5."""
+    use_verify_timeout_s: float = 2.5
+    """After a request through the member failed, verification begins at once, and ends so long after the
+    suspicion began: longer than the stall of 2 s that must kill nobody, within pinned 11 (3 s). wan 8."""
     port_confirm_s: float = 0.05
     """From a refused port to the second probe that confirms it. Own choice: long enough that one stray
     ICMP answer is not seen twice, short against the 1 s that the figure allows."""
@@ -75,7 +78,7 @@ class GossipConfig:
     dial_yield_s: float = 0.4
     """The end with the higher id lets the other dial first, so that few pairs dial twice."""
     redial_min_s: float = 1.0
-    """First wait after a failed dial; doubles up to `redial_max_s`, each x 0.8 to 1.2."""
+    """First wait after a failed dial; doubles up to `redial_max_s`, each x 0.8 to 1.0."""
     redial_max_s: float = 60.0
     """Pinned 12: at most 60 s apart."""
     link_idle_s: float = 60.0
@@ -91,8 +94,9 @@ class GossipConfig:
     leave_linger_s: float = 0.3
     """A leaving node repeats its farewell for so long (3 times), then is done. Clean leave <= 0.5 s."""
     twin_grace_s: float = 10.0
-    """A second claim of another process under this node's key within so long after refuting the first
-    proves a twin: a stale copy of our own past is refuted once and then silent."""
+    """Within so long a twin answers our bid (`own_id`); a stale copy of our own past is outbid once and
+    then silent. Also the first wait until
+    a twin is outbid again; doubles up to `redial_max_s`."""
 
     def suspicion_min_s(self, members: int) -> float:
         """Return the shortest suspicion in a mesh of so many nodes."""
@@ -130,6 +134,7 @@ def wan() -> GossipConfig:
         probe_timeout_s=1.0,
         suspicion_mult=6.0,
         verify_timeout_s=2.5,
+        use_verify_timeout_s=8.0,
         stall_s=0.5,
         stall_grace_s=3.0,
         gossip_interval_s=0.5,

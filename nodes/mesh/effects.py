@@ -14,7 +14,7 @@ from nodes.mesh.gossip_effects import (
     SendDatagram,
     SendRequest,
 )
-from nodes.mesh.ids import RunId
+from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
 
@@ -32,6 +32,19 @@ class StopServer:
 
     run_id: RunId
     grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveModel:
+    """The mesh wants this node to serve a model: find its file and read its header.
+
+    Answered by `ModelResolving`, then `ModelWanted` or `ModelRefused`, each with `for_mesh`, and with
+    this name as `asked_as` or `name`.
+    """
+
+    name: ModelName
+    download: bool
+    """True: it may be downloaded; False: it is said to be on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,7 @@ LinkEffect = SendDatagram | SendRequest | SendAnswer | OpenLink | CloseLink | Pr
 
 Effect = (
     StartServer
+    | ResolveModel
     | StopServer
     | PublishDelta
     | ChangeRoutes

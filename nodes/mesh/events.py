@@ -1,5 +1,6 @@
 """What happened. Past tense; the only input of `MeshNode.handle` besides the time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nodes.mesh.ids import ModelName, NodeId, RunId
@@ -48,6 +49,8 @@ class ModelWanted:
     draft: ModelFacts | None = None
     asked_as: ModelName | None = None
     """The name under which it was being resolved; None: its own."""
+    for_mesh: bool = False
+    """True: the answer to `ResolveModel`; False: the node's operator asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class ModelRefused:
 
     name: ModelName
     reason: str
+    for_mesh: bool = False
+    """True: the answer to `ResolveModel`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,13 @@ class ModelsAskedFor:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogueKnown:
+    """What could be downloaded, with its size, under each name that `ResolveModel` takes."""
+
+    sizes_bytes: Mapping[ModelName, int]
+
+
+@dataclass(frozen=True, slots=True)
 class AddressesChanged:
     """Where others can dial this node now, best first: ``host:port``."""
 
@@ -183,6 +195,7 @@ Event = (
     | StopRequested
     | DiskScanned
     | ModelsAskedFor
+    | CatalogueKnown
     | AddressesChanged
     | PeerForgotten
     | TimePassed

@@ -77,7 +77,8 @@ class GossipNode:
     def __init__(self, identity: NodeIdentity, announcement: Announcement, incarnation: int,
                  config: GossipConfig, rng: random.Random, now: float) -> None:  # fmt: skip
         """`incarnation` is Unix milliseconds at start, so that a restart outranks the life before."""
-        core = self._core = Core(identity, id_of_key(identity.public_key), config, rng, now)
+        core = self._core = Core(identity, id_of_key(identity.public_key), config, rng, now,
+                                 incarnation / 1000)  # fmt: skip
         core.sign_me(announcement, incarnation, 0)
         self._membership = Membership(core)
         self._ports = PortEvidence(core, self._membership)
@@ -103,7 +104,7 @@ class GossipNode:
             DialFailed: self._links.dial_failed,
             PortRefused: lambda e: self._ports.refused(e.peer, e.address),
             PeerUseFailed: lambda e: self._suspicions.use_failed(e.peer),
-            PeerRevoked: lambda e: self._membership.revoke(e.peer),
+            PeerRevoked: self._revoked,
             AnnouncementChanged: self._announce,
             CredentialRenewed: self._renew,
             LoadChanged: self._figures.changed,
@@ -124,6 +125,7 @@ class GossipNode:
         links.on_lost = self._ports.probe
         links.on_refused = lambda node_id: self._ports.refused(node_id, None)
         self._anti_entropy.notices = self._notices.encoded
+        self._anti_entropy.notices_lacking = self._notices.lacking
 
     # --- the whole interface ---------------------------------------------
 
@@ -160,6 +162,11 @@ class GossipNode:
     def linked(self) -> frozenset[NodeId]:
         """Those to whom a link is up."""
         return frozenset(self._core.links)
+
+    @property
+    def identity(self) -> NodeIdentity:
+        """This node's key and judgement."""
+        return self._core.identity
 
     @property
     def node_id(self) -> NodeId:
@@ -289,6 +296,7 @@ class GossipNode:
         self._figures.link_up(link)
         if link.peer in core.members:
             core.touch(link.peer)
+        self._rejoin.met(link.peer)
         self._rejoin.check_alone()
         self._anti_entropy.link_up(link)
 
@@ -305,6 +313,11 @@ class GossipNode:
         self._ports.gone(node_id)
         self._links.pursue_soon()
         self._rejoin.remember_soon()
+        self._rejoin.check_alone()
+
+    def _revoked(self, event: PeerRevoked) -> None:
+        self._membership.revoke(event.peer)
+        self._rejoin.forget(event.peer)
         self._rejoin.check_alone()
 
     def _stalled(self, late_s: float) -> None:

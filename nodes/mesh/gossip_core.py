@@ -77,17 +77,19 @@ class Core:
     """The shared state of one node."""
 
     def __init__(self, identity: NodeIdentity, self_id: NodeId, config: GossipConfig,
-                 rng: random.Random, now: float) -> None:  # fmt: skip
+                 rng: random.Random, now: float, unix_s: float) -> None:  # fmt: skip
         self.identity = identity
         self.self_id = self_id
         self.config = config
         self.rng = rng
         self.now = now
+        self._unix_offset_s = unix_s - now
         self.timers = Timers()
         self.effects: list[GossipEffect] = []
         self.members: dict[NodeId, Member] = {}
         self.dead = DeadPeers(config.dead_expiry_s)
         self.links: dict[NodeId, Link] = {}
+        self.revoked: set[NodeId] = set()
         self.last_address: dict[NodeId, str] = {}
         self.broadcasts = Broadcasts()
         self.awareness = Awareness(config.awareness_max)
@@ -112,6 +114,11 @@ class Core:
     def size(self) -> int:
         """Nodes in the mesh as far as this one knows, itself included."""
         return len(self.members) + 1
+
+    @property
+    def unix_s(self) -> float:
+        """Unix time by this node's clock, as it was at the start; a clock set since does not matter."""
+        return self.now + self._unix_offset_s
 
     # --- saying ----------------------------------------------------------
 
@@ -157,8 +164,8 @@ class Core:
         self.effects.extend(SendDatagram(peer, data) for peer in self.links if peer != but)
 
     def request(self, contact: Contact, message: msgspec.Struct, timeout_s: float,
-                on_answer: OnAnswer) -> None:  # fmt: skip
-        """Ask over a stream; `on_answer` is called once."""
+                on_answer: OnAnswer, fresh: bool = False) -> None:  # fmt: skip
+        """Ask over a stream (`fresh`: of a new connection); `on_answer` is called once."""
         if len(self._requests) >= REQUESTS_MAX:
             oldest = next(iter(self._requests))
             self.counters["requests_dropped"] += 1
@@ -166,7 +173,7 @@ class Core:
         self._last_request += 1
         request = RequestId(self._last_request)
         self._requests[request] = on_answer
-        self.effects.append(SendRequest(contact, request, codec.encode(message), timeout_s))
+        self.effects.append(SendRequest(contact, request, codec.encode(message), timeout_s, fresh))
 
     def answered(self, request: RequestId, answer: StreamMessage | None, refused: bool) -> None:
         """Hand an answer, or its absence, to who asked. Unknown numbers are late ones: ignored."""

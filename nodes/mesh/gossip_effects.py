@@ -61,6 +61,9 @@ class SendRequest:
     request: RequestId
     data: bytes
     timeout_s: float
+    fresh: bool = False
+    """True: over a new connection, even where a link is up. The link may be one that only this end still
+    holds; whichever connection is in use afterwards, streams on the old one go on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ true about membership is decided by `gossip`; this is its echo, kept by `MeshNod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from nodes.mesh.engine_load import NO_LOAD, EngineLoad, NodeLoad, decode
 from nodes.mesh.gossip_effects import MemberState, MemberView
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.model_facts import Capability
@@ -30,10 +31,12 @@ class Seen:
     """``alive``, ``late``, ``suspect``, ``dead`` or ``left``."""
     since_s: float
     """Monotonic seconds of the last change of `state`."""
+    load: NodeLoad = NO_LOAD
+    """What its engines are doing, as it said last."""
 
 
 class Members:
-    """The table's echo. Changed by `take`, `refresh` and `forget_gone` alone."""
+    """The table's echo. Changed by `take` and the `forget` functions alone."""
 
     def __init__(self) -> None:
         self._seen: dict[NodeId, Seen] = {}
@@ -46,16 +49,17 @@ class Members:
             before = self._seen.pop(view.node_id, None) or self._gone.pop(view.node_id, None)
             since_s = before.since_s if before is not None and before.state == state else now
             kept = self._gone if view.state in _GONE else self._seen
-            kept[view.node_id] = Seen(view, state, since_s)
+            kept[view.node_id] = Seen(view, state, since_s, decode(view.load))
         while len(self._gone) > GONE_MAX:
             del self._gone[next(iter(self._gone))]
 
-    def refresh(self, views: Iterable[MemberView]) -> None:
-        """Take over figures that gossip does not publish by themselves: round trips and load."""
-        for view in views:
-            seen = self._seen.get(view.node_id)
-            if seen is not None:
-                self._seen[view.node_id] = Seen(view, shown_state(view), seen.since_s)
+    def replace(self, views: Iterable[MemberView], now: float) -> None:
+        """Hold these and nobody else: a client's table."""
+        views = tuple(views)
+        left = self._seen.keys() - {view.node_id for view in views}
+        for node_id in left:
+            del self._seen[node_id]
+        self.take(views, now)
 
     def forget_gone(self, now: float) -> bool:
         """Let go of who is gone long enough; return whether anybody was."""
@@ -87,6 +91,11 @@ class Members:
         seen = self._seen.get(node_id)
         return seen.view if seen else None
 
+    def load(self, node_id: NodeId, model: ModelName) -> EngineLoad | None:
+        """Return what a node's engine for this model is doing; None: it did not tell."""
+        seen = self._seen.get(node_id)
+        return seen.load.of(model) if seen else None
+
     def __len__(self) -> int:
         return len(self._seen)
 
@@ -97,7 +106,8 @@ class Members:
 
     def upstreams(self) -> Iterator[Upstream]:
         """Yield every engine of the other nodes, whatever its state."""
-        for view in self.present():
+        for seen in self._seen.values():
+            view = seen.view
             for line in view.announcement.serving:
                 if line.state in _STATES:
                     yield Upstream(
@@ -114,6 +124,7 @@ class Members:
                         name=view.announcement.name,
                         rank_last=view.rank_last,
                         rtt_ms=_milliseconds(view.rtt_s),
+                        load=seen.load.of(ModelName(line.name)),
                     )
 
 

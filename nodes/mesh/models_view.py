@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from nodes.mesh.ids import NodeId
+from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.members import Members
 from nodes.mesh.own_facts import OwnFacts
 from nodes.mesh.routing import ModelState
@@ -51,15 +51,16 @@ def _elsewhere(members: Members) -> defaultdict[str, _Elsewhere]:
         said = view.announcement
         for line in said.serving:
             there = found[line.name]
+            load = members.load(view.node_id, ModelName(line.name))
             there.hosts.append(
                 {
                     "node_id": view.node_id,
                     "state": line.state,
                     "slots": line.slots,
                     "context": line.context,
-                    "in_flight": 0,
-                    "tokens_per_s": 0.0,
-                    "ttfb_p50_ms": None,
+                    "in_flight": load.in_flight if load else 0,
+                    "tokens_per_s": load.tokens_per_s if load else 0.0,
+                    "ttfb_p50_ms": load.ttfb_p50_ms if load else None,
                 }
             )
             there.capabilities.update(line.capabilities)

@@ -33,6 +33,8 @@ CLOSE_REPLACED = 0x1002
 CLOSE_REFUSED = 0x1003
 CLOSE_SHUTDOWN = 0x1004
 CLOSE_TIMEOUT = 0x1005
+LAST_WORDS_BEHIND_MAX_BYTES = 16 << 10
+"""Unsent bytes of a stream beyond which its abort does not queue behind them, but resets them away."""
 _CRYPTO_ERROR = 0x100
 """RFC 9000 section 20.1: 0x100 + TLS alert; as a transport error, not as one of ours."""
 
@@ -80,7 +82,10 @@ class PeerConnection(QuicConnectionProtocol):
         """QUIC's code of the end: below 0x100 and 0x100 + TLS alert are transport errors, see CLOSE_*."""
         self.streams: dict[int, Stream] = {}
         self.last_received_s = 0.0
+        """Loop time of the last packet, whatever it held."""
         self.on_socket_error: Callable[[OSError], None] = lambda error: None
+        self.on_refused: Callable[[], None] = lambda: None
+        """Told each time the peer's machine says that its port is closed; of a dialled connection."""
         self._closed_ids: set[int] = set()
         self._completed = False
         self._last_sent_s = 0.0
@@ -141,6 +146,12 @@ class PeerConnection(QuicConnectionProtocol):
         self._transmit_soon()
         return True
 
+    def nudge(self) -> None:
+        """Send something that a living peer answers at once."""
+        if self.is_open:
+            self._quic.send_ping(0)
+            self.transmit()
+
     def end(self, code: int, reason: str) -> None:
         """Close now. The owner is told before this returns, so nothing uses it any more."""
         if self.end_reason is not None:
@@ -165,14 +176,18 @@ class PeerConnection(QuicConnectionProtocol):
         self._transmit_soon()
 
     def abandon(self, stream_id: int, code: int, last_words: bytes) -> None:
-        """Let go of both directions of a stream; `last_words` go out if nothing waits before them."""
+        """Let go of both directions of a stream; `last_words` go out if little waits before them."""
         self.counters.add(Counted.STREAMS_ABORTED)
         stream = self._quic._streams.get(stream_id)
         if self.end_reason is not None or stream is None:
             return
-        if last_words and stream.sender.buffer_is_empty and _can_write(stream):
+        if last_words and _can_write(stream) and _little_waits(stream, len(last_words)):
+            # The words alone: a STOP_SENDING would arrive before them, and say less. Who reads them lets
+            # go of the other direction, too.
             self._quic.send_stream_data(stream_id, last_words, end_stream=True)
-        elif not stream.sender.is_finished:
+            self._transmit_soon()
+            return
+        if not stream.sender.is_finished:
             self._quic.reset_stream(stream_id, code)
         if not stream.receiver.is_finished:
             self._quic.stop_stream(stream_id, code)
@@ -191,6 +206,7 @@ class PeerConnection(QuicConnectionProtocol):
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
         """Take one UDP packet. Whatever it holds, nothing but this connection can suffer."""
+        self.last_received_s = self._loop.time()
         try:
             super().datagram_received(data, addr)
         except Exception as error:  # hostile bytes in a large parser: no list of types is complete
@@ -206,15 +222,15 @@ class PeerConnection(QuicConnectionProtocol):
         """The socket reported something, such as a refused port; only a dialled one hears of its peer."""
         if isinstance(exc, OSError):
             self.on_socket_error(exc)
+        if isinstance(exc, ConnectionRefusedError):
+            self.on_refused()
 
     def quic_event_received(self, event: events.QuicEvent) -> None:
         """Take one event of aioquic."""
         match event:
             case events.StreamDataReceived(data=data, end_stream=end_stream, stream_id=stream_id):
-                self.last_received_s = self._loop.time()
                 self._stream_bytes(stream_id, data, end_stream)
             case events.DatagramFrameReceived(data=data):
-                self.last_received_s = self._loop.time()
                 self._datagram(data)
             case (
                 events.StreamReset(error_code=code, stream_id=stream_id)
@@ -338,6 +354,14 @@ def _can_write(stream: Any) -> bool:
     return (
         sender._buffer_fin is None and sender._reset_error_code is None and not sender.is_finished
     )
+
+
+def _little_waits(stream: Any, size: int) -> bool:
+    """Return whether `size` more bytes would go out soon: behind little, and within the peer's window."""
+    sender = stream.sender
+    unsent: int = sender._buffer_stop - sender.next_offset
+    allowed: int = stream.max_stream_data_remote - sender._buffer_stop
+    return unsent <= LAST_WORDS_BEHIND_MAX_BYTES and size <= allowed
 
 
 __all__ = ["AbortCode", "ConnectionOwner", "PeerConnection"]

@@ -18,6 +18,7 @@ from nodes.mesh.effects import (
     LinkEffect,
     PublishDelta,
     RecordEvent,
+    ResolveModel,
     StartServer,
     StopServer,
 )
@@ -35,7 +36,7 @@ from nodes.mesh.gossip_effects import (
     SendRequest,
 )
 from nodes.mesh.gossip_events import DatagramReceived
-from nodes.mesh.ids import RunId
+from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.node import Input, MeshNode
 from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
@@ -54,6 +55,7 @@ class Actions(Protocol):
 
     def start_server(self, plan: ServerPlan) -> None: ...
     def stop_server(self, run_id: RunId, grace_s: float) -> None: ...
+    def resolve_model(self, name: ModelName, download: bool) -> None: ...
     def change_routes(self, table: RoutingTable) -> None: ...
     def leave_and_exit(self, exit_code: int, reason: str) -> None: ...
     def perform_link(self, effect: LinkEffect) -> None: ...
@@ -136,6 +138,8 @@ class Driver:
                 self._record(effect)
             case LeaveAndExit(exit_code, reason):
                 self._actions.leave_and_exit(exit_code, reason)
+            case ResolveModel(name, download):
+                self._actions.resolve_model(name, download)
             case SendDatagram() | SendRequest() | SendAnswer() | OpenLink() | CloseLink():
                 self._actions.perform_link(effect)
             case ProbePort():

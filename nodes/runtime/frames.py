@@ -1,7 +1,8 @@
 """The frames inside one QUIC stream. Pure: bytes in, typed frames out, every length capped.
 
-A stream is: OPEN once, then DATA and CREDIT in any order, then END or ABORT once. QUIC's own end of a
-stream says nothing here: only END is the end, so a stream cut short is never taken for a whole one.
+A stream is: OPEN once, then DATA and CREDIT in any order, then END once; ABORT at any time, also after
+END, where it gives up the other direction. QUIC's own end of a stream says nothing here: only END is the
+end, so a stream cut short is never taken for a whole one.
 Layout: kind (1 byte), length (3 bytes, big-endian), body. DATA bodies are passed on as they arrive.
 """
 

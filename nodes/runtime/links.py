@@ -148,7 +148,9 @@ class PeerLinks:
 
     async def _ask(self, effect: SendRequest) -> bytes:
         contact = effect.contact
-        link = await self._owned().dial(_addresses(contact), contact.node_id, effect.timeout_s)
+        link = await self._owned().dial(
+            _addresses(contact), contact.node_id, effect.timeout_s, fresh=effect.fresh
+        )
         stream = await link.open_stream(GOSSIP_KIND)
         try:
             await stream.write(effect.data)
@@ -159,7 +161,7 @@ class PeerLinks:
             stream.abort(AbortCode.CANCELLED, "given up")
 
     async def _probe(self, effect: ProbePort) -> None:
-        for address in _parsed((effect.address,)):
+        for address in parsed_addresses((effect.address,)):
             if await probe_port(address) is PortAnswer.REFUSED:
                 self._deliver(PortRefused(effect.peer, effect.address))
 
@@ -272,10 +274,10 @@ async def _finish(stream: Stream, content: bytes) -> None:
 
 
 def _addresses(contact: Contact) -> list[Address]:
-    return _parsed(contact.addresses)
+    return parsed_addresses(contact.addresses)
 
 
-def _parsed(texts: tuple[str, ...]) -> list[Address]:
+def parsed_addresses(texts: tuple[str, ...]) -> list[Address]:
     """Return the addresses that make sense: these come from other nodes' announcements."""
     found = []
     for text in texts:

@@ -25,6 +25,7 @@ _ACTS: dict[str, _Act] = {
     "drop": lambda operator, subject, _: operator.drop(subject),
     "load": lambda operator, subject, _: operator.load(subject),
     "restart": lambda operator, subject, _: operator.restart(subject),
+    "why": lambda operator, subject, _: operator.why(subject),
     "stop": lambda operator, _subject, _: operator.stop(),
     "tokens": lambda operator, _subject, _: operator.tokens(),
     "new_token": _new_token,

@@ -8,6 +8,7 @@ so at most `WINDOW_BYTES` wait in memory each way. Knows no aioquic: it talks to
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from nodes.runtime.frames import Abort, Credit, Data, End, Frame, FrameError, Fr
 WINDOW_BYTES = 256 << 10
 """Bytes that may be on their way or unread, each direction of each stream."""
 _GRANT_AT_BYTES = WINDOW_BYTES // 2
+OWN_CODES_FROM = 64
+"""Abort codes from here on belong to the kind of stream, such as "the engine died" of ``request``."""
 
 
 class AbortCode(IntEnum):
@@ -50,7 +53,7 @@ class StreamCarrier(Protocol):
 
     def send_bytes(self, stream_id: int, content: bytes, *, finish: bool) -> None: ...
     def abandon(self, stream_id: int, code: int, last_words: bytes) -> None:
-        """Let go of both directions; `last_words` go out if nothing else waits before them."""
+        """Let go of both directions; `last_words` go out if little else waits before them."""
         ...
 
     def stream_closed(self, stream: "Stream") -> None: ...
@@ -75,6 +78,11 @@ class Stream:
         self._write_progress_s = write_progress_s
         self._ended_in = False
         self._ended_out = False
+        self._backlog: deque[bytes] = deque()
+        """What `write_now` took beyond the credit: the caller waits with `drained` before it adds more."""
+        self._sink: Callable[[bytes], bool] | None = None
+        self.on_fault: Callable[[StreamAbortedError], None] | None = None
+        """Told once, at once, when the other side or the connection ends the stream early; not of `abort`."""
         self._fault: StreamAbortedError | None = None
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
@@ -84,6 +92,11 @@ class Stream:
     def closed(self) -> bool:
         """True when nothing more will come or go (what came may still be read)."""
         return self._fault is not None or (self._ended_in and self._ended_out)
+
+    @property
+    def carrier(self) -> StreamCarrier:
+        """The connection that carries it."""
+        return self._carrier
 
     @property
     def unread_bytes(self) -> int:
@@ -109,6 +122,24 @@ class Stream:
         if self._fault is not None and not self._ended_in:
             raise self._fault
         return b""
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> None:
+        """Hand every piece to `sink` the moment it comes, with no task woken for it.
+
+        Returns when `sink` has returned False (its reader is slow), or nothing more will come; `read`
+        then says which. What `sink` was handed counts as read. It must not raise.
+        """
+        if self._chunks and not sink(self._take_all()):
+            return
+        self._sink = sink
+        try:
+            while self._sink is not None and not self._ended_in and self._fault is None:
+                self._readable.clear()
+                await self._readable.wait()
+        finally:
+            self._sink = None
+            if self._chunks or self._ended_in or self._fault is not None:
+                self._readable.set()
 
     async def read_all(self, max_bytes: int, progress_s: float | None = None) -> bytes:
         """Return all content up to the end.
@@ -136,7 +167,7 @@ class Stream:
         while at < len(content):
             if self._fault is not None:
                 raise self._fault
-            assert not self._ended_out, "write after end"
+            assert not self._ended_out and not self._backlog, "write after end, or before drained"
             size = min(self._credit_bytes, frames.MAX_DATA_BYTES, len(content) - at)
             if size == 0:
                 self._writable.clear()
@@ -148,17 +179,48 @@ class Stream:
         if self._fault is not None:
             raise self._fault
 
+    def write_now(self, content: bytes) -> bool:
+        """Take all of `content` at once; return False when the next piece must wait for `drained`.
+
+        For pieces that come one by one, such as tokens: no task has to run for each. After the stream's
+        early end the content is dropped; `on_fault` has told of it, and `drained` raises.
+        """
+        if self._fault is not None:
+            return False
+        assert not self._ended_out, "write after end"
+        self._backlog.append(content)
+        return self._send_backlog()
+
+    async def drained(self, progress_s: float | None = None) -> None:
+        """Return when all that `write_now` took is on its way.
+
+        Raises:
+            StreamAbortedError: the stream ended early, or the reader took nothing for `progress_s`
+                (None: the stream's own limit).
+        """
+        limit_s = self._write_progress_s if progress_s is None else progress_s
+        while self._backlog and self._fault is None:
+            self._writable.clear()
+            await self._wait(self._writable, limit_s, "took nothing")
+        if self._fault is not None:
+            raise self._fault
+
     def end(self) -> None:
         """Say that all has been written. Reading goes on. Twice is allowed."""
         if self._ended_out or self._fault is not None:
             return
+        assert not self._backlog, "end before what was written is on its way"
         self._ended_out = True
         # QUIC's own end waits until both have ended: credit for the other direction still has to pass.
         self._send(End())
         self._maybe_closed()
 
-    def abort(self, code: AbortCode, reason: str = "") -> None:
-        """Give the stream up, both ways, at once; after the end or an abort this does nothing."""
+    def abort(self, code: int, reason: str = "") -> None:
+        """Give the stream up, both ways, at once; after the end or an abort this does nothing.
+
+        `code` is an `AbortCode`, or a word of the kind's own protocol from `OWN_CODES_FROM` on.
+        """
+        self.on_fault = None
         if self.closed:
             return
         fault = StreamAbortedError(code, reason or "aborted here")
@@ -175,6 +237,9 @@ class Stream:
         opened: Open | None = None
         for frame in self._frames.feed(content):
             opened = self._apply(frame) or opened
+        if self._sink is not None and self._chunks and not self._sink(self._take_all()):
+            self._sink = None
+            self._readable.set()
         if finished and not self._ended_in and self._fault is None:
             self._give_up(StreamAbortedError(AbortCode.TRUNCATED, "the stream was cut short"))
         return opened
@@ -182,7 +247,7 @@ class Stream:
     def was_reset(self, code: int) -> None:
         """The other side reset the stream, or takes no more of it."""
         if not self.closed:
-            self._give_up(StreamAbortedError(code, "the other side gave up"))
+            self._give_up(StreamAbortedError(code, ""))
 
     def lost(self, reason: str) -> None:
         """The connection is gone."""
@@ -190,7 +255,7 @@ class Stream:
             self._fail(StreamAbortedError(AbortCode.LINK_LOST, reason))
 
     def _apply(self, frame: Frame) -> Open | None:
-        if self._ended_in and not isinstance(frame, Credit):
+        if self._ended_in and not isinstance(frame, Credit | Abort):
             raise FrameError("content after the end")
         match frame:
             case Open(kind):
@@ -202,11 +267,13 @@ class Stream:
                     raise FrameError("more than was granted")
                 if content and self._fault is None:
                     self._chunks.append(content)
-                    self._readable.set()
+                    if self._sink is None:
+                        self._readable.set()
             case Credit(grant_bytes):
                 self._credit_bytes += grant_bytes
                 if self._credit_bytes > WINDOW_BYTES:
                     raise FrameError("more credit than bytes")
+                self._send_backlog()
                 self._writable.set()
             case End():
                 self._ended_in = True
@@ -229,9 +296,29 @@ class Stream:
         if not self._chunks and not self._ended_in and self._fault is None:
             self._readable.clear()
         if self._owed_bytes >= _GRANT_AT_BYTES and not self._ended_in and self._fault is None:
-            self._send(Credit(self._owed_bytes))
-            self._owed_bytes = 0
+            owed, self._owed_bytes = self._owed_bytes, 0
+            self._send(Credit(owed))
         return chunk
+
+    def _take_all(self) -> bytes:
+        """Return everything unread as one piece: tokens that came together leave together."""
+        if len(self._chunks) > 1:
+            whole = b"".join(self._chunks)
+            self._chunks.clear()
+            self._chunks.append(whole)
+        return self._take(WINDOW_BYTES)
+
+    def _send_backlog(self) -> bool:
+        """Send what the credit allows of the backlog; return whether nothing waits there any more."""
+        while self._backlog and self._credit_bytes:
+            content = self._backlog.popleft()
+            size = min(self._credit_bytes, frames.MAX_DATA_BYTES)
+            if len(content) > size:
+                self._backlog.appendleft(content[size:])
+                content = content[:size]
+            self._credit_bytes -= len(content)
+            self._send(Data(content))
+        return not self._backlog
 
     async def _wait(self, event: asyncio.Event, limit_s: float | None, what: str) -> None:
         try:
@@ -248,9 +335,13 @@ class Stream:
 
     def _fail(self, fault: StreamAbortedError) -> None:
         self._fault = fault
+        self._backlog.clear()
         self._readable.set()
         self._writable.set()
         self._carrier.stream_closed(self)
+        on_fault, self.on_fault = self.on_fault, None
+        if on_fault is not None:
+            on_fault(fault)
 
     def _maybe_closed(self) -> None:
         if self._ended_in and self._ended_out:

@@ -17,7 +17,7 @@ from nodes.runtime.link import Link, LinkNumber
 from nodes.runtime.mesh_key import MeshKey
 from nodes.runtime.streams import Stream
 from nodes.runtime.transport import Transport
-from nodes.runtime.transport_events import LinkEnd
+from nodes.runtime.transport_events import LinkEnd, TransportEvents
 from nodes.runtime.transport_settings import TransportSettings
 from nodes.runtime.trust import Trust
 
@@ -114,8 +114,10 @@ class Lab:
         client: bool = False,
         settings: TransportSettings = QUICK,
         now_s: Callable[[], float] = time.time,
+        events: TransportEvents | None = None,
         **options: Any,
     ) -> LabNode:
+        """Return a node; `events` None: its `seen` records what the transport tells."""
         who = who or identity.ephemeral()
         mesh = key or self.key
         if client:
@@ -125,7 +127,7 @@ class Lab:
             trust = Trust(who, mesh, credential, now_s)
         seen = Recorder()
         options.setdefault("instance", who.node_id.encode()[:7] + bytes([len(self.nodes)]))
-        transport = Transport(trust, seen, settings, **options)
+        transport = Transport(trust, events or seen, settings, **options)
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]

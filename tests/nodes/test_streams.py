@@ -215,12 +215,28 @@ async def test_credit_for_bytes_never_sent_breaks_the_rules() -> None:
         two.received(frames.encode(Credit(1)), False)
 
 
-@pytest.mark.parametrize("frame", [Data(b"late"), End(), Abort(1, "late")])
-async def test_anything_but_credit_after_the_end_breaks_the_rules(frame: Frame) -> None:
+@pytest.mark.parametrize("frame", [Data(b"late"), End()])
+async def test_content_after_the_end_breaks_the_rules(frame: Frame) -> None:
     _, two, _, _ = ends()
     two.received(frames.encode(End()), False)
     with pytest.raises(FrameError):
         two.received(frames.encode(frame), False)
+
+
+async def test_an_abort_after_the_end_gives_up_the_other_direction() -> None:
+    one, two, _, _ = ends()
+    faults: list[StreamAbortedError] = []
+    two.on_fault = faults.append
+    await one.write(b"all of it")
+    one.end()
+    one.abort(AbortCode.CANCELLED, "no answer wanted")
+    assert [(fault.code, fault.reason) for fault in faults] == [
+        (AbortCode.CANCELLED, "no answer wanted")
+    ]
+    assert await two.read() == b"all of it"
+    assert await two.read() == b""
+    with pytest.raises(StreamAbortedError, match="no answer wanted"):
+        await two.write(b"answer")
 
 
 async def test_abort_after_the_end_of_both_does_nothing() -> None:

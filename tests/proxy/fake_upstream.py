@@ -110,8 +110,8 @@ class FakeUpstream:
                 self.busy += number == 0
                 number += 1
                 await self.script(call)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # `stop` alone cancels, and waits for the end
         finally:
             self.open -= 1
             self.busy -= number > 0

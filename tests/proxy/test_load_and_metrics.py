@@ -35,29 +35,26 @@ def test_ring_keeps_the_last_records() -> None:
 
 def test_meter_counts_in_flight_requests_tokens_and_rates() -> None:
     meter = LoadMeter()
-    meter.sample(0.0)
+    meter.sample(0.0, {})
     for ttfb in (10.0, 30.0, 20.0):
-        meter.began("demo")
         meter.generated("demo", 20)
         meter.finished(replace(RECORD, ttfb_ms=ttfb))
-    meter.began("demo")
-    (first,) = meter.sample(1.0)
+    (first,) = meter.sample(1.0, {"demo": 1})
     assert (first.in_flight, first.requests, first.tokens, first.ttfb_p50_ms) == (1, 3, 60, 20.0)
     meter.generated("demo", 40)
-    (second,) = meter.sample(3.0)
+    (second,) = meter.sample(3.0, {})
     assert second.tokens_per_s == 20.0
     assert second.requests_per_s == 0.0
     for now in range(4, 40):
-        (last,) = meter.sample(float(now))
+        (last,) = meter.sample(float(now), {})
     assert last.tokens_per_s == 0.0
 
 
 def test_meter_of_nothing_is_empty_and_of_many_is_bounded() -> None:
     meter = LoadMeter()
-    assert meter.sample(0.0) == ()
-    for n in range(load.MODELS_MAX + 10):
-        meter.began(f"m{n}")
-    assert len(meter.sample(1.0)) == load.MODELS_MAX
+    assert meter.sample(0.0, {}) == ()
+    in_flight = {f"m{n}": 1 for n in range(load.MODELS_MAX + 10)}
+    assert len(meter.sample(1.0, in_flight)) == load.MODELS_MAX
 
 
 def test_metrics_bound_their_labels() -> None:

@@ -42,10 +42,10 @@ class Links:
         self.dial(node, effect.contact, effect.timeout_s, lambda link: None, failed)
 
     def dial(self, node: SimNode, contact: Contact, timeout_s: float,
-             done: Linked, failed: Failed) -> None:  # fmt: skip
-        """Call `done` with the link that is there or comes up, or `failed(refused)`."""
+             done: Linked, failed: Failed, fresh: bool = False) -> None:  # fmt: skip
+        """Call `done` with the link that is there (not so if `fresh`) or comes up, or `failed(refused)`."""
         net, target = self._net, self._target(contact)
-        if target is not None and target.node_id in node.links:
+        if not fresh and target is not None and target.node_id in node.links:
             done(node.links[target.node_id])
             return
         ends = net.now + timeout_s

@@ -42,7 +42,7 @@ class Streams:
             self._fail(asked, refused)
 
         net.at(net.now + effect.timeout_s, self._fail, asked, False)
-        net.links.dial(node, effect.contact, effect.timeout_s, linked, failed)
+        net.links.dial(node, effect.contact, effect.timeout_s, linked, failed, effect.fresh)
 
     def _fail(self, asked: _Asked, refused: bool) -> None:
         if asked.open:

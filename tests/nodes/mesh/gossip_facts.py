@@ -4,14 +4,16 @@ import random
 from collections.abc import Iterable
 from typing import TypeVar
 
+import msgspec
+
 from nodes.mesh import codec
 from nodes.mesh.config import GossipConfig, lan
 from nodes.mesh.events import TimePassed
 from nodes.mesh.gossip import GossipNode
-from nodes.mesh.gossip_effects import GossipEffect, SendDatagram, SendRequest
-from nodes.mesh.gossip_events import GossipEvent, LinkId, LinkUp
+from nodes.mesh.gossip_effects import GossipEffect, SendAnswer, SendDatagram, SendRequest
+from nodes.mesh.gossip_events import GossipEvent, LinkId, LinkUp, RequestId, RequestReceived
 from nodes.mesh.ids import NodeId
-from nodes.mesh.messages import Datagram, StreamMessage
+from nodes.mesh.messages import Datagram, Exchange, StreamMessage
 from nodes.mesh.records import Record, make_record
 from tests.sim.cluster import announcement
 from tests.sim.identities import identity, node_id_of
@@ -26,6 +28,7 @@ class Bench:
         self, name: str = "n0000", config: GossipConfig | None = None, life: int = 0
     ) -> None:
         self.now = 100.0
+        self._asked = 0
         self.node = GossipNode(
             identity(name, life), announcement(name, f"{name}:1", 8), 1_000_000, config or lan(),
             random.Random(name), self.now,
@@ -49,15 +52,33 @@ class Bench:
     def link(self, name: str, number: int = 1, dialled: bool = False) -> list[GossipEffect]:
         return self.give(LinkUp(node_id_of(name), LinkId(number), dialled, f"{name}:1"))
 
+    def hear_record(self, heard: Record, source: str = "n0009") -> list[GossipEffect]:
+        """Have a linked peer hand in somebody's record over a stream."""
+        if node_id_of(source) not in self.node.linked:
+            self.link(source, 9)
+        return self.ask(Exchange((msgspec.Raw(heard.line),)), source)[1]
+
+    def ask(
+        self, message: StreamMessage, source: str = "n0009"
+    ) -> tuple[StreamMessage | None, list[GossipEffect]]:
+        """Have a linked peer ask over a stream; return the answer (None: refused) and all effects."""
+        self._asked += 1
+        data = codec.encode(message)
+        effects = self.give(RequestReceived(node_id_of(source), RequestId(self._asked), data))
+        answers = [codec.decode_stream(e.data) for e in effects if isinstance(e, SendAnswer)]
+        return (answers[0] if answers else None), effects
+
     def know(self, names: Iterable[str]) -> None:
         """Have these in the table from the start."""
         self.node.restore(record(name) for name in names)
 
 
-def record(name: str, incarnation: int = 1_000_000, version: int = 0, life: int = 0) -> Record:
-    return make_record(
-        identity(name, life), announcement(name, f"{name}:1", 8), incarnation, version
-    )
+def record(
+    name: str, incarnation: int = 1_000_000, version: int = 0, life: int = 0, left: bool = False
+) -> Record:
+    """Return what a node of this name says of itself."""
+    said = announcement(name, f"{name}:1", 8)
+    return make_record(identity(name, life), said, incarnation, version, left)
 
 
 def requests(effects: Iterable[GossipEffect]) -> list[tuple[SendRequest, StreamMessage]]:
