@@ -49,7 +49,7 @@ async def test_a_split_whose_worker_has_the_file_answers_as_solo_and_sends_no_we
             assert there.load.weights_sent_bytes < 0.02 * there.load.weights_saved_bytes
             (peer,) = report.peers
             assert peer.via in (Via.LANE, None)
-            (served,) = worker.lane.report.servers
+            (served,) = (await settled(worker)).servers
             assert served.load.weights_saved_bytes == there.load.weights_saved_bytes
 
 
