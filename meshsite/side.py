@@ -1,6 +1,7 @@
 """What the node needs of its side of the mesh, whether it is a full member or a passive client."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ class Host(Protocol):
     def waiting_changed(self, waiting: tuple[dict[str, Any], ...]) -> None: ...
 
 
-class Side:
+class Side(ABC):
     """The node's side of the mesh. `run` as a task; `close` at the end."""
 
     transport: Transport
@@ -35,13 +36,13 @@ class Side:
         self.alone_because = ""
         """Why no machine of the mesh that a token names was reached at the start; empty: one was."""
 
+    @abstractmethod
     async def run(self) -> None:
         """Come into the mesh, and stay in it until cancelled."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def close(self) -> None:
         """Give up what is under way and close all links."""
-        raise NotImplementedError
 
     def invite_token(self) -> str:
         """Return the start-up token; empty: this node cannot let anybody in."""
