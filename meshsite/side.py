@@ -62,19 +62,20 @@ class Side(ABC):
         heard_s = max(strand.connection.last_received_s for strand in link.strands)
         return asyncio.get_running_loop().time() - heard_s
 
+    @abstractmethod
     def use_failed(self, node_id: NodeId) -> None:
         """A request found the way to a node broken."""
 
     # What only a member's core asks for:
 
-    def perform(self, effect: LinkEffect) -> None:
+    def perform(self, effect: LinkEffect) -> None:  # noqa: B027 - a client has none
         """Carry out what the core wants of the network."""
 
-    def remember(self, effect: RememberContacts) -> None:
+    def remember(self, effect: RememberContacts) -> None:  # noqa: B027 - a client has none
         """Keep where the mesh was seen, over a restart."""
 
-    def noticed(self, notice: PublishNotice) -> None:
+    def noticed(self, notice: PublishNotice) -> None:  # noqa: B027 - a client has none
         """Take over an accepted word about trust."""
 
-    def twin(self, text: str) -> None:
+    def twin(self, text: str) -> None:  # noqa: B027 - a client has none
         """Another process uses this node's key."""
