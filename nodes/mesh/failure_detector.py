@@ -1,10 +1,10 @@
 """Who is probed next, and what an unanswered probe means: SWIM's probes over this node's links.
 
 Targets are the neighbours and whoever else has a link (so a peer that requests go to is probed too), in
-a shuffled round, one in a period. A missed direct probe ranks its target last at once and asks relays; a
-period without any answer accuses it. Suspects with a link are probed in every period on top, with the
-accusation on board (Lifeguard's buddy system). Probes ride in DATAGRAM frames of links that are there; to
-a neighbour without a link the dial itself is the probe. Source: SWIM 3 and 4.3, Lifeguard 4.1.
+a shuffled round, two in a period (one in a large mesh). A missed direct probe ranks its target last at once
+and asks relays; a period without any answer accuses it. Suspects with a link are probed in every period on
+top, with the accusation on board (Lifeguard's buddy system). Probes ride in DATAGRAM frames of links that are
+there; to a neighbour without a link the dial itself is the probe. Source: SWIM 3 and 4.3, Lifeguard 4.1.
 """
 
 import msgspec
@@ -74,9 +74,15 @@ class FailureDetector:
     def _period(self, _: None) -> None:
         core = self._core
         interval = core.config.probe_interval_s * core.awareness.factor
-        core.timers.at(core.now + interval, self._period)
+        core.timers.at(core.now + interval / self._turns(), self._period)
         for target in self._targets():
             self._probe(target)
+
+    def _turns(self) -> int:
+        """Return how many targets have their turn in one period."""
+        config, peers = self._core.config, len(self._core.members)
+        in_turn = config.probe_all_max < peers <= config.full_mesh_peers_max
+        return config.probes_small if in_turn else 1
 
     def _targets(self) -> list[NodeId]:
         core = self._core

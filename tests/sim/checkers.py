@@ -14,9 +14,9 @@ IN_FLIGHT_S = 1.0
 STILL_S = 2.0
 """A process that stands still for so long must not be declared dead (the issue's table); longer, it may."""
 STILL_RECENT_S = 1.0
-GHOST_S = 20.0
+GHOST_S = 25.0
 """A dead node that a healthy running node lists for so long is a permanent ghost: the longest suspicion is
-12 s, its verification 2.5 s, a round of probes at most 8 s."""
+15 s, its verification 2.5 s, a round of probes at most 8 s."""
 GHOST_UNHEALTHY_S = 90.0
 """The same for a node that doubts itself: it probes one of up to 16 every 4 s (seed 600: it was cut off)."""
 SWEEP_S = 1.0
