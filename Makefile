@@ -40,7 +40,8 @@ scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to
 sim: dev ## the simulator: make sim SEED=n replays one seed, without it a swarm runs; OF=serving for whole nodes
 	@$(PY) -m tests.sim --of $(OF) $(if $(SEED),--seed $(SEED),--swarm 20)
 
-soak: dev ## the full counts: simulator table, hostile bytes, kills of real nodes (an hour; not part of the gate)
+soak: dev ## the full counts: simulator seeds and table, hostile bytes, kills of real nodes (an hour; not part of the gate)
+	@$(PY) -m tests.sim --swarm 200
 	@$(PY) -m tests.sim --table --full
 	@$(PY) -m tests.fuzz --frames 1000000
 	@$(PY) -m tests.soak.kills --kills 30
