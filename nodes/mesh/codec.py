@@ -2,7 +2,7 @@
 
 Decides what is refused (`WireError`, counted by the caller) and what is merely not understood and
 skipped: an unknown update in a datagram, trailing fields of a newer version. Versions one apart talk to
-each other. Decoded updates and records are remembered by their bytes: the same one arrives many times.
+each other. Decoded updates are remembered by their bytes: the same one arrives many times.
 """
 
 import functools
@@ -27,7 +27,8 @@ WIRE_VERSION = 2
 _PREFIX = bytes([WIRE_VERSION])
 _ACCEPTED = frozenset({WIRE_VERSION - 1, WIRE_VERSION, WIRE_VERSION + 1})
 _DIGEST_ENTRY = struct.Struct(">32sQIB")
-_CACHED = 8_192
+_CACHED = 4_096
+"""Decoded updates that are remembered; one is at most some 700 bytes."""
 
 _encoder = msgspec.msgpack.Encoder()
 _datagrams = msgspec.msgpack.Decoder(Datagram)
@@ -93,7 +94,6 @@ def decode_update(raw: bytes) -> Update | None:
         return None
 
 
-@functools.lru_cache(maxsize=_CACHED)
 def decode_line(raw: bytes) -> tuple[RecordLine, Body] | None:
     """Return a record's claim and body, or None where it is broken or the digest does not fit."""
     try:
@@ -103,6 +103,11 @@ def decode_line(raw: bytes) -> tuple[RecordLine, Body] | None:
         return line, _bodies.decode(line.body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def body_of(line: bytes) -> bytes:
+    """Return the encoded body inside a record that was decoded before."""
+    return _lines.decode(line).body
 
 
 def body_digest(body: bytes) -> bytes:

@@ -227,7 +227,7 @@ class GossipNode:
             raw = bytes(part)
             match codec.decode_update(raw):
                 case Claim() as claim:
-                    self._membership.hear_claim(claim, raw, source)
+                    self._membership.hear_claim(claim, source)
                 case Accusation() as accusation:
                     self._suspicions.hear(accusation, raw, source)
                 case Notice() as notice:

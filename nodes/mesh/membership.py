@@ -74,7 +74,7 @@ class Membership:
             self.on_return(record)
         return False
 
-    def hear_claim(self, claim: Claim, raw: bytes, source: NodeId) -> None:
+    def hear_claim(self, claim: Claim, source: NodeId) -> None:
         """Take a claim from a datagram; where its body is not here, have it pulled from the source."""
         core, node_id = self._core, NodeId(claim.node_id.hex())
         if node_id == core.self_id:
@@ -94,7 +94,7 @@ class Membership:
         if not claim_verified(core.identity, claim, held.body.public_key):
             core.counters["claims_refused"] += 1
             return
-        self.learn(with_claim(held, claim, raw), source)
+        self.learn(with_claim(held, claim), source)
 
     def _add(self, record: Record, spread: bool, dead: DeadPeer | None) -> None:
         core, node_id = self._core, record.node_id

@@ -20,6 +20,10 @@ from nodes.mesh.messages import Body, Claim, RecordLine
 
 _SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 _CLAIM_CONTEXT = b"mesh-llm claim 1\0"
+_REMEMBERED_MAX = 2_048
+"""Records that are remembered by their bytes, each of `_REMEMBERED_BYTES_MAX` at most: the same one arrives
+from many sides. Larger ones are decoded each time, so that nobody can fill the memory with them."""
+_REMEMBERED_BYTES_MAX = 4_096
 _SIGNED = struct.Struct(">32sQI?16s")
 
 
@@ -90,7 +94,7 @@ def make_record(
     node_id = bytes.fromhex(id_of_key(identity.public_key))
     signature = identity.sign(signed_content(node_id, incarnation, version, left, digest))
     claim = Claim(node_id, incarnation, version, left, digest, signature)
-    return _record(codec.encode_part(RecordLine(claim, encoded)))
+    return _decoded(codec.encode_part(RecordLine(claim, encoded)))
 
 
 def _shortened(announcement: Announcement) -> Announcement:
@@ -107,13 +111,17 @@ def _shortened(announcement: Announcement) -> Announcement:
 def parse_record(line: bytes) -> Record | None:
     """Return the record of these bytes, not yet believed; None where they are broken."""
     try:
-        return _record(line)
+        return _record(line) if len(line) <= _REMEMBERED_BYTES_MAX else _decoded(line)
     except codec.WireError:
         return None
 
 
-@functools.lru_cache(maxsize=8_192)
+@functools.lru_cache(maxsize=_REMEMBERED_MAX)
 def _record(line: bytes) -> Record:
+    return _decoded(line)
+
+
+def _decoded(line: bytes) -> Record:
     parsed = codec.decode_line(line)
     if parsed is None:
         raise codec.WireError("broken record")
@@ -146,14 +154,10 @@ def claim_verified(identity: NodeIdentity, claim: Claim, public_key: bytes) -> b
     return identity.verify(public_key, content, claim.signature)
 
 
-def with_claim(record: Record, claim: Claim, update: bytes) -> Record:
+def with_claim(record: Record, claim: Claim) -> Record:
     """Return the record under a newer claim for the same body (a refutation, a farewell)."""
     assert claim.digest == record.claim.digest, "another body has another digest"
-    return _with_claim(record.line, update)
-
-
-@functools.lru_cache(maxsize=8_192)
-def _with_claim(line: bytes, update: bytes) -> Record:
-    parsed, claim = codec.decode_line(line), codec.decode_update(update)
-    assert parsed is not None and isinstance(claim, Claim), "both were decoded before"
-    return _record(codec.encode_part(RecordLine(claim, parsed[0].body)))
+    body = codec.body_of(record.line)
+    renewed = parse_record(codec.encode_part(RecordLine(claim, body)))
+    assert renewed is not None, "its parts were decoded before"
+    return renewed

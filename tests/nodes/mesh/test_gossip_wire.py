@@ -5,7 +5,7 @@ import random
 import msgspec
 import pytest
 
-from nodes.mesh import codec, limits
+from nodes.mesh import codec, limits, records
 from nodes.mesh.messages import Accusation, Ping
 from nodes.mesh.records import make_record, parse_record
 from tests.sim.cluster import Cluster, announcement
@@ -75,3 +75,19 @@ def test_datagrams_stay_under_the_cap_whatever_happens() -> None:
         cluster.network.kill(node)
     cluster.run(10)
     assert 0 < cluster.network.largest_datagram <= limits.DATAGRAM_BYTES_MAX
+
+
+def test_distinct_records_of_a_hostile_member_are_not_remembered_without_bound() -> None:
+    base = make_record(identity("a", 0), announcement("a", "10.0.0.1:1", 8), 1, 0)
+    claim, body = base.claim, codec.body_of(base.line)
+    for number in range(6_000):
+        renamed = msgspec.structs.replace(claim, version=number)
+        assert (
+            parse_record(codec.encode_part([msgspec.Raw(codec.encode_part(renamed)), body]))
+            is not None
+        )
+    assert records._record.cache_info().currsize <= 2_048
+    before = records._record.cache_info().currsize
+    large = make_record(identity("a", 0), announcement("a", "10.0.0.1:1", 8, 180), 1, 0)
+    assert len(large.line) > 4_096 and parse_record(large.line) == large
+    assert records._record.cache_info().currsize == before
