@@ -41,7 +41,8 @@ class AntiEntropy:
         self._core = core
         self._membership = membership
         self._hear_updates = hear_updates
-        self._syncing: set[NodeId] = set()
+        self._syncing: dict[NodeId, Link | None] = {}
+        """With whom, and over which link it was begun; None: it dialled."""
         self._wants: dict[NodeId, NodeId] = {}
         self._pulling = False
         self.notices: Callable[[], tuple[bytes, ...]] = tuple
@@ -66,7 +67,8 @@ class AntiEntropy:
     def link_up(self, link: Link) -> None:
         """Exchange tables over a new link: the dialling end begins; a sync over an older link is moot."""
         if link.dialled:
-            self._syncing.discard(link.peer)
+            if self._syncing.get(link.peer) is not None:
+                del self._syncing[link.peer]
             self.sync(link.peer)
         self._greet_later(link, self._core.config.redial_min_s)
 
@@ -90,10 +92,11 @@ class AntiEntropy:
         core = self._core
         if peer in self._syncing:
             return
-        self._syncing.add(peer)
+        begun = self._syncing[peer] = core.links.get(peer)
 
         def on_answer(answer: StreamMessage | None, _refused: bool) -> None:
-            self._syncing.discard(peer)
+            if peer in self._syncing and self._syncing[peer] is begun:
+                del self._syncing[peer]
             heard = isinstance(answer, InSync | Digests)
             if isinstance(answer, InSync | Digests):
                 self._learn_one(answer.me, peer)
