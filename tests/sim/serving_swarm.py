@@ -61,7 +61,9 @@ class ServingSwarm:
             self._partition, self._stop, self._drop, self._load, self._crash,
         ]  # fmt: skip
         for _ in range(STEPS):
-            told = rng.choice(actions)()
+            # A drop can send everybody home: then somebody comes back.
+            action = rng.choice(actions) if world.cluster.nodes else self._restart
+            told = action()
             self._steps.append(f"{world.network.now:8.3f}  {told}")
             world.run(rng.choice((0.3, 1.0, 3.0, 8.0, 15.0)))
         self._heal()
