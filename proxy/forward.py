@@ -16,7 +16,7 @@ from proxy.openai import NO_TOKENS, Fault, fault_event, tokens_of
 from proxy.records import TEXT_MAX, Outcome, RequestRecord, Tried, Trouble
 from proxy.router import Choice
 from proxy.sse import SseScanner
-from proxy.upstream import Answer, Header, OutboundRequest, UpstreamError
+from proxy.upstream import Answer, Header, OutboundRequest, UpstreamError, UpstreamTrouble
 from proxy.walk import Walk, Ways
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -76,6 +76,17 @@ class Exchange:
         if self.ended_by is None and self._task is not None:
             self.ended_by = reason
             self._task.cancel()
+
+    def move_on(self, reason: Fault) -> None:
+        """Leave the engine that has it: another host is asked if no byte came yet, else as `end`."""
+        walk, task = self._walk, self._task
+        if (
+            walk is None
+            or task is None
+            or self.ended_by is not None
+            or not walk.leave(UpstreamError(UpstreamTrouble.DRAINING, reason.message), task)
+        ):
+            self.end(reason)
 
     @property
     def with_own_engine(self) -> bool:
