@@ -124,8 +124,15 @@ class Exchange:
     async def _relay(
         self, answer: Answer, first: bytes, send: Send, extra: Sequence[Header]
     ) -> None:
-        headers = [h for h in answer.headers if _kept(h[0])]
-        content_type = dict(headers).get(b"content-type", b"")
+        headers: list[Header] = []
+        content_type = b""
+        for header in answer.headers:
+            name = header[0]
+            if name in _DROPPED or name.startswith(b"access-control-"):
+                continue
+            if name == b"content-type":
+                content_type = header[1]
+            headers.append(header)
         self.streamed = content_type.startswith(b"text/event-stream")
         if self.streamed:
             headers = [h for h in headers if h[0] != b"content-length"]
@@ -245,7 +252,3 @@ class Exchange:
         if self._tokens.generated is not None:
             return self._tokens.generated
         return self._scanner.data_events if self._scanner is not None else 0
-
-
-def _kept(name: bytes) -> bool:
-    return name not in _DROPPED and not name.startswith(b"access-control-")
