@@ -16,7 +16,7 @@ from proxy.openai import NO_TOKENS, Fault, fault_event, tokens_of
 from proxy.records import TEXT_MAX, Outcome, RequestRecord, Tried, Trouble
 from proxy.router import Choice
 from proxy.sse import SseScanner
-from proxy.upstream import Answer, Header, OutboundRequest, UpstreamError
+from proxy.upstream import Answer, Header, OutboundRequest, UpstreamError, UpstreamTrouble
 from proxy.walk import Walk, Ways
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -77,6 +77,17 @@ class Exchange:
             self.ended_by = reason
             self._task.cancel()
 
+    def move_on(self, reason: Fault) -> None:
+        """Leave the engine that has it: another host is asked if no byte came yet, else as `end`."""
+        walk, task = self._walk, self._task
+        if (
+            walk is None
+            or task is None
+            or self.ended_by is not None
+            or not walk.leave(UpstreamError(UpstreamTrouble.DRAINING, reason.message), task)
+        ):
+            self.end(reason)
+
     @property
     def with_own_engine(self) -> bool:
         """Whether the request is with an engine of this node, not behind a peer link."""
@@ -113,8 +124,15 @@ class Exchange:
     async def _relay(
         self, answer: Answer, first: bytes, send: Send, extra: Sequence[Header]
     ) -> None:
-        headers = [h for h in answer.headers if _kept(h[0])]
-        content_type = dict(headers).get(b"content-type", b"")
+        headers: list[Header] = []
+        content_type = b""
+        for header in answer.headers:
+            name = header[0]
+            if name in _DROPPED or name.startswith(b"access-control-"):
+                continue
+            if name == b"content-type":
+                content_type = header[1]
+            headers.append(header)
         self.streamed = content_type.startswith(b"text/event-stream")
         if self.streamed:
             headers = [h for h in headers if h[0] != b"content-length"]
@@ -234,7 +252,3 @@ class Exchange:
         if self._tokens.generated is not None:
             return self._tokens.generated
         return self._scanner.data_events if self._scanner is not None else 0
-
-
-def _kept(name: bytes) -> bool:
-    return name not in _DROPPED and not name.startswith(b"access-control-")

@@ -32,6 +32,10 @@ class Running(Protocol):
         """End it from outside; its asker is told why."""
         ...
 
+    def move_on(self, reason: Fault) -> None:
+        """End it where it is: another host is asked if nothing was said yet, else as `end`."""
+        ...
+
     def fresh_tokens(self) -> int:
         """Return the tokens generated since the last call."""
         ...
@@ -62,11 +66,14 @@ class InFlight:
         return sum(1 for one in self._running if _concerned(one, model))
 
     def interrupt(self, reason: str, model: str | None = None) -> int:
-        """End those with this node's engine of `model` (None: all) and say `reason`; return how many."""
+        """End those with this node's engine of `model` (None: all) and say `reason`; return how many.
+
+        Of one model, those that nothing was said to yet go to another host, if there is one.
+        """
         fault = Fault(FaultKind.STOPPING, reason, retry_after_s=self._retry_after_s)
         ended = [one for one in self._running if _concerned(one, model)]
         for request in ended:
-            request.end(fault)
+            request.end(fault) if model is None else request.move_on(fault)
         return len(ended)
 
     def finished(self, request: Running, record: RequestRecord) -> None:

@@ -56,6 +56,10 @@ class ServedRequest:
             self.ended_by = reason
             self._task.cancel()
 
+    def move_on(self, reason: Fault) -> None:
+        """End it: its asker asks another host by itself."""
+        self.end(reason)
+
     def begin(self, status: int, headers: Sequence[Header]) -> None:
         """The engine's answer has begun."""
         self.status = status

@@ -5,9 +5,11 @@ same time. A host that is left behind is told so before the next is asked, and n
 Keeps the live figures that the next choice is made by (`nodes.mesh.routing_live`).
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from nodes.mesh.ids import NodeId
 from nodes.mesh.routing import Upstream
@@ -71,7 +73,7 @@ class Ways:
 class Walk:
     """One request's walk. `open` once, `end` once whatever happened."""
 
-    __slots__ = ("_choice", "_host", "_trial", "_ways", "tries", "upstream")
+    __slots__ = ("_choice", "_host", "_left", "_rest", "_trial", "_ways", "tries", "upstream")
 
     def __init__(self, ways: Ways, choice: Choice) -> None:
         self.upstream: Upstream | None = None
@@ -82,6 +84,10 @@ class Walk:
         self._choice = choice
         self._host: HostLive | None = None
         self._trial = False
+        self._rest = 0
+        """Hosts left to ask while one is waited for; 0 once it answered."""
+        self._left: UpstreamError | None = None
+        """Why the host is being left from outside; None: it is not."""
 
     async def open(self, request: OutboundRequest) -> tuple[Answer, bytes]:
         """Return the first answer and its first bytes. Raises Fault once nobody is left."""
@@ -93,6 +99,7 @@ class Walk:
             host = self._host = router.hosts.of(upstream.key)
             began_s = router.now()
             self._trial = host.began(began_s)
+            self._rest = len(places) - number - 1
             try:
                 if upstream.host is not None:
                     # Our own engine: its death ends the connection, a hang is its supervisor's to see.
@@ -101,6 +108,9 @@ class Walk:
                     answer, first = await self._watched(upstream, places[number + 1 :], request)
             except UpstreamError as error:
                 self._failed(upstream, error, began_s)
+                continue
+            except asyncio.CancelledError:
+                self._failed(upstream, self._why_left(), began_s)
                 continue
             refusal = None
             if answer.status >= 400:
@@ -112,6 +122,26 @@ class Walk:
             self._failed(upstream, refusal, began_s)
         choice = self._choice
         raise failure_fault(choice.model, self.tries, choice.hosts, self._ways.retry_after_s)
+
+    def leave(self, error: UpstreamError, task: "asyncio.Task[Any]") -> bool:
+        """Have `task`, which walks, leave the host it waits for and ask the next one.
+
+        False: nothing was done, since it answered already or nobody is left.
+        """
+        if not self._rest or self._left is not None:
+            return False
+        self._left = error
+        task.cancel()
+        return True
+
+    def _why_left(self) -> UpstreamError:
+        """Return why the host was left. Raises CancelledError when the whole request was ended."""
+        error, self._left = self._left, None
+        task = asyncio.current_task()
+        assert task is not None
+        if error is None or task.uncancel():
+            raise asyncio.CancelledError
+        return error
 
     def broke(self, error: UpstreamError) -> None:
         """Note that the answer that had begun broke off."""
@@ -144,6 +174,7 @@ class Walk:
         assert self._host is not None
         router = self._ways.router
         now = router.now()
+        self._rest = 0
         self._trial = False
         if status >= 500:
             self._host.erred(now)

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from proxy.records import Outcome
 from tests.proxy.conftest import StartApi, eventually, post
 from tests.proxy.fake_upstream import DONE, Call, FakeUpstream, answer_ok, event, stream_ok
 
@@ -285,6 +286,60 @@ async def test_interrupt_of_one_model_leaves_the_others(
     status, _, body = await client.answer()
     assert status == 503
     assert b"the engine is restarted" in body
+
+
+async def test_interrupt_of_a_model_sends_unanswered_requests_to_another_host(
+    start_api: StartApi, engine: FakeUpstream, other_engine: FakeUpstream
+) -> None:
+    engine.script, other_engine.script = hang, stream_ok
+    api = await start_api(engine, other_engine)
+    asking = asyncio.create_task(api.post(CHAT, BODY))
+    await eventually(lambda: engine.calls)
+    assert api.app.interrupt("demo is being stopped", model="demo") == 1
+    status, headers, body = await asking
+    assert (status, headers[b"x-mesh-node"]) == (200, b"02" * 32)
+    assert body.endswith(DONE)
+    await eventually(lambda: engine.open == 0 and api.records)
+    assert "is being stopped there: demo is being stopped" in str(api.app.requests()[0]["tries"])
+
+
+async def test_interrupt_of_a_model_ends_streams_that_have_begun(
+    start_api: StartApi, engine: FakeUpstream, other_engine: FakeUpstream
+) -> None:
+    async def begins(call: Call) -> None:
+        await call.begin_stream()
+        await call.chunk(event(0))
+        await call.client_gone()
+
+    engine.script = begins
+    api = await start_api(engine, other_engine)
+    client = await api.connect()
+    await client.send(post(CHAT, BODY))
+    await client.until(event(0))
+    assert api.app.interrupt("demo is being stopped", model="demo") == 1
+    await client.until(b"event: error\n")
+    assert not other_engine.calls
+
+
+@pytest.mark.parametrize("first", ["client", "interrupt"])
+async def test_client_that_leaves_as_its_model_stops_is_asked_for_nowhere_else(
+    start_api: StartApi, engine: FakeUpstream, other_engine: FakeUpstream, first: str
+) -> None:
+    engine.script = hang
+    api = await start_api(engine, other_engine)
+    client = await api.connect()
+    await client.send(post(CHAT, BODY))
+    await eventually(lambda: engine.calls)
+    (exchange,) = api.app._running._running
+    if first == "client":
+        exchange.end(Outcome.CLIENT_GONE)
+    api.app.interrupt("demo is being stopped", model="demo")
+    exchange.end(Outcome.CLIENT_GONE)
+    await eventually(lambda: api.records)
+    assert api.records[0].outcome == "client_gone"
+    assert not other_engine.calls
+    await eventually(lambda: engine.open == 0)
+    client.close()
 
 
 async def test_records_tell_what_happened(start_api: StartApi, engine: FakeUpstream) -> None:
