@@ -1,6 +1,6 @@
 # The project's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test dev check fast scenarios sim fuzz screenshots bench lock clean
+.PHONY: help setup run test dev check fast scenarios sim soak fuzz screenshots bench lock clean
 PY := .venv/bin/python
 ARGS ?=
 RUNS ?= 1
@@ -38,6 +38,11 @@ scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to
 
 sim: dev ## the simulator: make sim SEED=n replays one seed with every node's story, without it a swarm runs
 	@$(PY) -m tests.sim $(if $(SEED),--seed $(SEED),--swarm 20)
+
+soak: dev ## the full counts: simulator table, hostile bytes, kills of real nodes (an hour; not part of the gate)
+	@$(PY) -m tests.sim --table --full
+	@$(PY) -m tests.fuzz --frames 1000000
+	@$(PY) -m tests.soak.kills --kills 30
 
 fuzz: dev ## hostile bytes against frames, tokens and handshakes; make fuzz FRAMES=1000000 for the full count
 	@$(PY) -m tests.fuzz --frames $(FRAMES)

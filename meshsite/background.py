@@ -16,6 +16,8 @@ from meshsite.options import Options
 from models_registry.progress import OnProgress, Progress
 from models_registry.shards import model_stem
 from nodes.mesh import events as ev
+from nodes.mesh.engine_load import LoadReport
+from nodes.mesh.gossip_events import LoadChanged
 from nodes.mesh.ids import ModelName
 from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.resources import Device
@@ -33,6 +35,9 @@ RESOURCES_PERIOD_S = 2.0
 
 MEMORY_MIN_BYTES = 64_000_000
 """Less than this serves no model: the engine's own process with the demo model takes it."""
+
+DISK_PERIOD_S = 20.0
+"""How often the models folder is looked through: a file that was copied there counts soon."""
 
 LOAD_PERIOD_S = 1.0
 """How often request rates are summed up."""
@@ -78,6 +83,14 @@ async def sample_load(
                 post(sample)
 
 
+async def tell_load(report: LoadReport, post: Callable[[LoadChanged], None]) -> None:
+    """Let gossip carry what the engines do, when there is something to say."""
+    while True:
+        await asyncio.sleep(LOAD_PERIOD_S)
+        if (load := report.due(time.monotonic())) is not None:
+            post(LoadChanged(load))
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInUse:
     """The engine that this node runs, and the devices it listed at the start."""
@@ -105,45 +118,93 @@ async def find_engine(options: Options, home: Home) -> EngineInUse | str:
 
 
 async def resolve_models(options: Options, post: Post) -> list[ev.ModelRefused]:
-    """Resolve every wished model in the order of asking; return the refusals, not yet posted."""
+    """Resolve what this node is to serve itself; return the refusals, not yet posted.
+
+    That is the first `--model`, or all of them with `--serve-all`; the rest is asked of the mesh.
+    """
     from models_registry.demo import demo_path
 
-    specs = options.models or (str(demo_path()),)
+    own = options.models if options.serve_all else options.models[:1]
+    rest = options.models[len(own) :]
+    if rest:
+        names = await in_daemon_thread(
+            lambda: tuple(model_id(options, s) for s in rest), "name models"
+        )
+        post(ev.ModelsAskedFor(names))
+    specs = own or (() if options.join else (str(demo_path()),))
     refusals = []
-    for number, spec in enumerate(specs):
-        if refused := await resolve_model(options, spec, post, first=number == 0):
+    for spec in specs:
+        if refused := await resolve_model(options, spec, post):
             refusals.append(refused)
     return refusals
 
 
+def model_id(options: Options, spec: str) -> ModelName:
+    """Return the id that a model asked for has wherever it is served: the stem of its file."""
+    from models_registry.catalogue import AmbiguousName, UnknownName, lookup
+    from models_registry.gguf_header import BadModelFile
+    from models_registry.hub_errors import DownloadFailed
+    from models_registry.resolve import ModelNotFound
+
+    try:
+        return _resolve(options, spec, lambda progress: None, False)[0].name
+    except (ModelNotFound, BadModelFile, DownloadFailed):
+        pass
+    try:
+        return lookup(spec).stem
+    except (UnknownName, AmbiguousName):
+        return ModelName(model_stem(PurePosixPath(spec).name))
+
+
 async def resolve_model(
-    options: Options, spec: str, post: Post, *, first: bool = True
+    options: Options,
+    spec: str,
+    post: Post,
+    *,
+    download: bool = True,
+    for_mesh: bool = False,
 ) -> ev.ModelRefused | None:
     """Resolve one model, downloading it where that is allowed, and post that it is wanted.
 
-    Returns None, or the refusal: the caller posts it or ends the node.
+    `for_mesh`: the mesh asks, under the name `spec`; else the operator does. Returns None, or the
+    refusal: the caller posts it or ends the node.
     """
     from models_registry.gguf_header import BadModelFile
     from models_registry.hub_errors import DownloadFailed
     from models_registry.resolve import ModelNotFound
 
     loop = asyncio.get_running_loop()
-    name = ModelName(model_stem(PurePosixPath(spec).name))
+    name = ModelName(spec if for_mesh else model_stem(PurePosixPath(spec).name))
 
     def progressed(progress: Progress) -> None:
         event = ev.ModelResolving(name, progress.phase, progress.done_bytes, progress.total_bytes)
         loop.call_soon_threadsafe(post, event)
 
-    allowed = first or options.serve_all
     post(ev.ModelResolving(name, "looking"))
     try:
         facts, draft = await in_daemon_thread(
-            lambda: _resolve(options, spec, progressed, allowed), f"resolve {name}"
+            lambda: _resolve(options, spec, progressed, download), f"resolve {name}"
         )
     except (ModelNotFound, BadModelFile, DownloadFailed) as problem:
-        return ev.ModelRefused(name, str(problem))
-    post(ev.ModelWanted(facts, draft, asked_as=name))
+        return ev.ModelRefused(name, str(problem), for_mesh=for_mesh)
+    post(ev.ModelWanted(facts, draft, asked_as=name, for_mesh=for_mesh))
     return None
+
+
+async def scan_disk(options: Options, post: Post) -> None:
+    """Post what is in the models folder whenever that changed, and once what could be downloaded."""
+    from models_registry.catalogue import entries
+    from models_registry.scan import scan
+
+    known = {entry.stem: entry.size_bytes for entry in entries()}
+    post(ev.CatalogueKnown(known))
+    last = None
+    while True:
+        found = await in_daemon_thread(lambda: scan(options.models_dir).models, "scan models")
+        if found != last:
+            post(ev.DiskScanned(found))
+            last = found
+        await asyncio.sleep(DISK_PERIOD_S)
 
 
 def _resolve(

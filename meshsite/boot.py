@@ -14,10 +14,11 @@ from pathlib import Path
 from types import FrameType
 
 from meshsite import django_side, exit_codes, greeting, node_logging, ports, settings
-from meshsite.compose import Endpoints, RunningNode
+from meshsite.compose import RunningNode, build_node
 from meshsite.console_server import ConsoleServer, install_reactor
-from meshsite.invitation import open_identity
+from meshsite.mesh_entry import CannotJoin
 from meshsite.options import Options, OptionsError, parse
+from meshsite.told import Endpoints
 from meshsite.version import VERSION
 from models_registry import children
 from models_registry.shards import model_stem
@@ -27,6 +28,7 @@ from nodes.runtime.identity import IdentityError
 from nodes.runtime.mesh_key import MeshKeyError
 from nodes.runtime.token_errors import TokenError
 from nodes.runtime.token_ledger import TokenLedgerError
+from nodes.runtime.trust_file import TrustFileError
 from nodes.runtime.web_guard import is_loopback
 from proxy.front import ApiServer
 
@@ -50,6 +52,8 @@ CANNOT_START = (
     MeshKeyError,
     TokenError,
     TokenLedgerError,
+    TrustFileError,
+    CannotJoin,
 )
 """What may go wrong before the node runs; each text is one sentence with what to do."""
 
@@ -63,7 +67,9 @@ def main(argv: Sequence[str], prog: str = "mesh-llm") -> int:
     # Until the loop takes the signals over, a stop unwinds like an error, so that nothing stays behind.
     signal.signal(signal.SIGTERM, _stopped_early)
     try:
-        home = enter(settings.MESH_LLM_HOME, ephemeral=settings.MESH_LLM_EPHEMERAL_KEY)
+        home = enter(
+            settings.MESH_LLM_HOME, ephemeral=settings.MESH_LLM_EPHEMERAL_KEY or options.client
+        )
     except HomeError as error:
         return _say(error, exit_codes.CANNOT_START)
     try:
@@ -136,13 +142,7 @@ class _Boot:
         self._interrupts = 0
 
     async def run(self) -> int:
-        quic_port = remembered_quic_port(self._home)
-        node = RunningNode(
-            self._options,
-            self._home,
-            open_identity(self._home, quic_port),
-            _endpoints(self._options, self._api_sockets, self._console_sockets, quic_port),
-        )
+        node = build_node(self._options, self._home, self._endpoints)
         server = ApiServer(node.api_port_app, self._api_sockets, node.api.config)
         try:
             await server.start()
@@ -153,6 +153,7 @@ class _Boot:
             await self._open_console(node)
             await self._happened(node, node.engine_looked_for)
             await self._happened(node, node.models_looked_for, MODELS_WAIT_S)
+            await self._happened(node, node.mesh.entered)
             if not node.exited.done():
                 self._greet(node)
             node.spawn(self._keep_records(node))
@@ -233,16 +234,22 @@ class _Boot:
             models=tuple(model_stem(Path(spec).name) for spec in self._options.models),
             token=node.handle.invite_token(),
             needs_key=self._options.api_key is not None,
+            alone_because=node.mesh.alone_because,
+            joined=bool(self._options.join),
+            client=self._options.client,
         )
         sys.stdout.write("\n".join(greeting.lines(facts)) + "\n")
         sys.stdout.flush()
+
+    def _endpoints(self, quic_port: int | None) -> Endpoints:
+        return _endpoints(self._options, self._api_sockets, self._console_sockets, quic_port)
 
 
 def _endpoints(
     options: Options,
     api: Sequence[socket.socket],
     console: Sequence[socket.socket],
-    quic_port: int,
+    quic_port: int | None,
 ) -> Endpoints:
     shown = "localhost" if is_loopback(options.host) else options.host
     shown = socket.gethostname() if shown in ("0.0.0.0", "::") else shown  # noqa: S104
@@ -256,10 +263,3 @@ def _endpoints(
         console_url=f"http://{shown}:{console_port}" if console_port else None,
         quic_port=quic_port,
     )
-
-
-def remembered_quic_port(home: Home) -> int:
-    """Return the UDP port that invite tokens name: random at the first start, the same ever after."""
-    bound = bind_port.bind(None if home.ephemeral else home.path)
-    bound.sock.close()
-    return bound.port

@@ -9,6 +9,7 @@ EXIT_INTERRUPTED = 130
 
 WORDS = (
     "admin-user",
+    "doctor",
     "download",
     "drop",
     "engine",
@@ -18,6 +19,8 @@ WORDS = (
     "runnode",
     "status",
     "stop",
+    "token",
+    "why",
 )
 """Every word; `runnode` is what no word means."""
 

@@ -5,38 +5,40 @@ own two servers) or any ASGI server (`meshsite.asgi`) brings the requests.
 """
 
 import asyncio
-import hmac
 import logging
-import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from meshsite import background, exit_codes
+from meshsite import background, exit_codes, mesh_entry, mesh_metrics, told
+from meshsite.client_side import ClientSide
 from meshsite.control import ControlApp
-from meshsite.operator_door import OperatorDoor
+from meshsite.mesh_entry import Standing
+from meshsite.mesh_side import MeshSide
+from meshsite.operator_door import OperatorDoor, why_document
 from meshsite.options import Options
+from meshsite.peer_requests import PeerRequests
+from meshsite.side import Side
 from meshsite.status import status
-from meshsite.version import VERSION
 from models_registry.supervisor import Supervisor
 from nodes.mesh import events as ev
-from nodes.mesh.ids import ModelName, NodeId, RunId
+from nodes.mesh.effects import LinkEffect
+from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
+from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.node import MeshNode
-from nodes.mesh.placement import ServingOptions
 from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
-from nodes.mesh.view import Me
-from nodes.runtime import handle
+from nodes.runtime import bind_port, handle
 from nodes.runtime.daemon_thread import in_daemon_thread
 from nodes.runtime.driver import Driver
 from nodes.runtime.feed import Feed
 from nodes.runtime.home import Home
 from nodes.runtime.resources import ResourceSampler
-from proxy.api_keys import key_ring
 from proxy.asgi import ApiApp
-from proxy.config import ApiConfig
 from proxy.records import RequestRecord
+from proxy.request_story import stories
+from proxy.series import RequestSeries
+from proxy.tunnel import REQUEST_KIND
 
 log = logging.getLogger("mesh.node")
 
@@ -50,32 +52,18 @@ DRAIN_POLL_S = 0.05
 """How often a draining model's open answers are counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoints:
-    """Where the node is reached."""
-
-    api_port: int
-    console_port: int | None
-    api_url: str
-    console_url: str | None
-    quic_port: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """Who the node is, and how others are invited."""
-
-    node_id: NodeId
-    mesh_id: str
-    invite_token: Callable[[], str]
-
-
 class RunningNode:
     """One node: core, driver, engines, API. Everything on one loop."""
 
     def __init__(
-        self, options: Options, home: Home, identity: NodeIdentity, endpoints: Endpoints
+        self,
+        options: Options,
+        home: Home,
+        found: Standing,
+        endpoints: told.Endpoints,
+        bound: bind_port.BoundPort | None,
     ) -> None:
+        """`bound` None: a client, which listens for nobody."""
         self.options = options
         self.home = home
         self.endpoints = endpoints
@@ -83,40 +71,61 @@ class RunningNode:
         self.feed = Feed()
         self.on_request: Callable[[RequestRecord], None] | None = None
         """Told of every finished request; set by whoever keeps usage."""
+        self.series = RequestSeries(time.time())
         self.on_fatal: Callable[[str], None] | None = None
         """Told why the node cannot do what it was started for; set by the boot, which then ends it.
         None: the node lives on and shows the reason."""
         self.engine_looked_for = asyncio.Event()
         self.models_looked_for = asyncio.Event()
-        self._identity = identity
+        self.node_id = found.who.node_id
         self._engine: background.EngineInUse | None = None
         self._supervisor: Supervisor | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tokens_seen: dict[ModelName, int] = {}
         """As many entries as the load meter has models (`proxy.load.MODELS_MAX`)."""
-        me = _me(options, identity, endpoints)
-        node = MeshNode(me, _serving_options(options))
+        me = told.me(options, self.node_id, endpoints)
+        node = MeshNode(me, told.serving_options(options))
         self.name = me.name
         self.driver = Driver(node, self.feed, self)
         self.routes = node.routes
         self.api = ApiApp(
-            _api_config(options, home.secret),
+            told.api_config(options, home.secret),
             lambda: self.routes,
             self._request_finished,
-            str(identity.node_id),
+            str(self.node_id),
+            on_host_failed=lambda node_id, trouble: self._peers.host_failed(node_id, trouble),  # noqa: PLW0108
+            silence_s=lambda node_id: self.mesh.silence_s(node_id),  # noqa: PLW0108 - made below
         )
+        self.mesh = self._side(found, bound)
+        self._peers = PeerRequests(self.api, self.mesh)
         self.operator = OperatorDoor(
-            self.driver, lambda name: self.spawn(self._load(name)), self.request_stop
+            self.driver, self.mesh, lambda name: self.spawn(self._load(name)), self.request_stop
         )
         self.handle = self._handle()
         self.api_port_app = ControlApp(self.api, self.handle)
+
+    def _side(self, found: Standing, bound: bind_port.BoundPort | None) -> Side:
+        if bound is None:
+            return ClientSide(found, self.options, self.name, self)
+        handlers = {REQUEST_KIND: self.api.peer_desk.serve}
+        return MeshSide(found, self.options, self.name, self, bound, handlers)
 
     def start(self) -> None:
         """Begin: the driver first, then what feeds it. Returns at once."""
         handle.install(self.handle)
         self.spawn(self._drive())
+        self.spawn(self.mesh.run())
+        if self.options.client:
+            self.engine_looked_for.set()
+            self.models_looked_for.set()
+        else:
+            self._start_serving()
+
+    def _start_serving(self) -> None:
+        """Look for what a full member serves with: engine, models, memory."""
         self.spawn(self._find_engine())
         self.spawn(self._resolve_models())
+        self.spawn(background.scan_disk(self.options, self.driver.post))
         sampler = ResourceSampler(
             lambda: self._engine.devices if self._engine else (), self.options.max_vram_bytes
         )
@@ -125,6 +134,7 @@ class RunningNode:
         self.spawn(background.sample_resources(sampler, self._engine_pids, self.driver.post))
         self.spawn(in_daemon_thread(sampler.look_for_gpus, "look for GPUs"))
         self.spawn(background.sample_load(self.api.load_samples, self._load_changed))
+        self.spawn(background.tell_load(self._peers.load, self.driver.post))
 
     def request_stop(self, reason: str) -> None:
         """Ask for an orderly stop; `exited` is set when the engines are gone, or it takes too long."""
@@ -142,6 +152,8 @@ class RunningNode:
         """End what is left, whatever the state. May be called at any time."""
         if self._supervisor is not None:
             await self._supervisor.close(ENGINE_STOP_GRACE_S)
+        self._peers.close()
+        await self.mesh.close()
         self.api.close()
         for task in tuple(self._tasks):
             task.cancel()
@@ -171,14 +183,42 @@ class RunningNode:
         """Let the model's open answers finish for `grace_s`, then end its engine."""
         self.spawn(self._drain_and_stop(run_id, grace_s))
 
+    def resolve_model(self, name: ModelName, download: bool) -> None:
+        """Find the file of a model that the mesh wants served here."""
+        self.spawn(self._resolve_for_mesh(name, download))
+
+    async def _resolve_for_mesh(self, name: ModelName, download: bool) -> None:
+        refusal = await background.resolve_model(
+            self.options, name, self.driver.post, download=download, for_mesh=True
+        )
+        if refusal is not None:
+            self.driver.post(refusal)
+
     def change_routes(self, table: RoutingTable) -> None:
         """Route by this table from now on."""
-        self.routes = table
+        before, self.routes = self.routes, table
+        self._peers.routes_changed(before, table)
 
     def leave_and_exit(self, exit_code: int, reason: str) -> None:
         """Tell the boot that the node is done."""
         log.info("Leaving: %s.", reason)
         self.exit(exit_code)
+
+    def perform_link(self, effect: LinkEffect) -> None:
+        """Carry out what the core wants of the network."""
+        self.mesh.perform(effect)
+
+    def remember_contacts(self, effect: RememberContacts) -> None:
+        """Keep where the mesh was seen."""
+        self.mesh.remember(effect)
+
+    def notice_published(self, notice: PublishNotice) -> None:
+        """Take over a word about trust that gossip brought."""
+        self.mesh.noticed(notice)
+
+    def twin_reported(self, text: str) -> None:
+        """Another process uses this node's key."""
+        self.mesh.twin(text)
 
     async def _drain_and_stop(self, run_id: RunId, grace_s: float) -> None:
         assert self._supervisor is not None
@@ -232,11 +272,13 @@ class RunningNode:
         if self._supervisor is not None and sample.tokens > before:
             self._supervisor.note_activity(sample.model)
         self._tokens_seen[sample.model] = sample.tokens
+        self._peers.sampled(sample, self.routes)
         self.driver.post(sample)
 
     async def _resolve_models(self) -> None:
         refusals = await background.resolve_models(self.options, self.driver.post)
-        if len(refusals) == max(1, len(self.options.models)):
+        own = len(self.options.models) if self.options.serve_all else 1
+        if refusals and len(refusals) == own:
             self._cannot_serve(" ".join(r.reason for r in refusals), refusals)
         else:
             for refusal in refusals:
@@ -279,13 +321,31 @@ class RunningNode:
         elif key in self.feed.state:
             self.feed.publish({}, (key,))
 
+    def cannot_go_on(self, text: str) -> None:
+        """End the node, which can never do what it was started for."""
+        self._cannot_serve(text, [])
+
+    def waiting_changed(self, waiting: tuple[dict[str, Any], ...]) -> None:
+        """Show viewers which machines wait to be approved."""
+        put = {f"pending/{entry['id']}": entry for entry in waiting}
+        shown = [key for key in self.feed.state if key.startswith("pending/")]
+        self.feed.publish(put, tuple(key for key in shown if key not in put))
+
+    def invite_token(self) -> str:
+        """Return the start-up token; empty before the node is in a mesh."""
+        return self.mesh.invite_token()
+
     def _request_finished(self, record: RequestRecord) -> None:
+        self.series.add(record, time.time())
         if self.on_request is not None:
             self.on_request(record)
 
+    def _why(self, model: str) -> dict[str, Any]:
+        return why_document(self.driver.node.why(ModelName(model), time.monotonic()))
+
     def _handle(self) -> handle.NodeHandle:
         return handle.NodeHandle(
-            node_id=str(self._identity.node_id),
+            node_id=str(self.node_id),
             feed=self.feed,
             logs=self,
             operator=self.operator,
@@ -293,76 +353,45 @@ class RunningNode:
             status=lambda operator: status(
                 self.feed.state,
                 self.feed.seq,
-                self._identity.invite_token() if operator else None,
+                self.invite_token() if operator else None,
             ),
-            invite_token=self._identity.invite_token,
+            invite_token=self.invite_token,
             home_secret=self.home.secret,
             loopback_only=self.options.loopback_only,
-            host_names=host_names(self.options),
+            host_names=told.host_names(self.options),
             cors_origins=self.options.cors_origins,
-            metrics=self.api.metrics.render,
+            metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
+            requests=lambda limit: stories(self.api.records, limit),
+            series=lambda minutes: self.series.document(minutes, time.time()),
+            can_join=not self.options.client,
+            why=self._why,
         )
 
 
-def _me(options: Options, identity: NodeIdentity, endpoints: Endpoints) -> Me:
-    return Me(
-        node_id=identity.node_id,
-        name=options.name or socket.gethostname(),
-        version=VERSION,
-        mesh_id=identity.mesh_id,
-        started_at=int(time.time()),
-        is_client=False,
-        api_port=endpoints.api_port,
-        console_port=endpoints.console_port,
-        quic_port=endpoints.quic_port,
-        api_url=endpoints.api_url,
-        console_url=endpoints.console_url,
-    )
+def build_node(
+    options: Options, home: Home, endpoints: Callable[[int | None], told.Endpoints]
+) -> RunningNode:
+    """Return the node of this home, with its UDP port bound; nothing runs yet.
 
+    `endpoints` tells where it is reached, given that port.
 
-def _serving_options(options: Options) -> ServingOptions:
-    return ServingOptions(
-        serve_all=options.serve_all,
-        context=options.context,
-        parallel=options.parallel,
-        draft_max=options.draft_max,
-        rpc_self=options.rpc_self,
-        device=options.device,
-        stop_grace_s=options.stop_grace_s,
-    )
-
-
-def _api_config(options: Options, secret: str) -> ApiConfig:
-    return ApiConfig(
-        allowed_hosts=frozenset(host_names(options)),
-        cors_origins=frozenset(options.cors_origins),
-        check_key=_key_check(options.api_key, secret),
-    )
-
-
-def host_names(options: Options) -> tuple[str, ...]:
-    """Return the Host names served besides loopback: every one once the operator opened the node.
-
-    Bound beyond loopback, a key (or the operator's explicit word) stands in for the Host check: the
-    machine's names on its networks cannot all be known.
+    Raises:
+        IdentityError, MeshKeyError, TokenLedgerError, TrustFileError, BindPortError, CannotJoin: one
+            sentence with what to do.
     """
-    return options.allow_hosts if options.loopback_only else ("*",)
-
-
-def _key_check(key: str | None, secret: str) -> Callable[[str], bool] | None:
-    """Return the check of API keys; None: no key is needed.
-
-    Good are the operator's own key, one made in the admin, and the home's secret: the console's chat
-    asks the API in process, in the name of whoever may see the console.
-    """
-    if key is None:
-        return None
-    good = (key.encode(), secret.encode())
-
-    def check(given: str) -> bool:
-        shown = given.encode("utf-8", "replace")
-        # Every comparison is made, so that the time tells nothing.
-        known = sum(hmac.compare_digest(shown, one) for one in good)
-        return bool(known) or key_ring.allows(given, secret)
-
-    return check
+    found = mesh_entry.standing(home, options)
+    mesh_entry.refuse_own_token(found, options.join)
+    if options.client:
+        return RunningNode(options, home, found, endpoints(None), None)
+    bound = bind_port.bind(found.home, options.bind_ip, options.bind_port)
+    if bound.moved:
+        log.warning(
+            "The remembered UDP port is taken, so this node uses %d: invite tokens of before lead "
+            "elsewhere. --bind-port chooses one.",
+            bound.port,
+        )
+    try:
+        return RunningNode(options, home, found, endpoints(bound.port), bound)
+    except BaseException:
+        bound.sock.close()
+        raise

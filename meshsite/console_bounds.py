@@ -11,6 +11,7 @@ answer sent before the whole request was read needs a lingering close).
 from typing import Any
 
 from daphne.http_protocol import HTTPFactory, WebRequest
+from daphne.ws_protocol import WebSocketProtocol
 from twisted.web.http import HTTPChannel
 
 BODY_MAX_BYTES = 4 * 2**20
@@ -166,3 +167,20 @@ class BoundedFactory(HTTPFactory):
             return False
         self._transports.add(transport)
         return True
+
+
+class BoundedWebSocket(WebSocketProtocol):
+    """Daphne's websocket, whose bound on messages is for those that come in.
+
+    Autobahn holds what is sent to the same bound, and the snapshot of a hundred machines is beyond it;
+    what goes out has the bounds of `nodes.live_view`.
+    """
+
+    def sendMessage(self, payload: bytes, *args: Any, **kwargs: Any) -> None:
+        """Send a message of any size."""
+        bound: int = self.maxMessagePayloadSize  # type: ignore[has-type]
+        self.maxMessagePayloadSize = 0
+        try:
+            super().sendMessage(payload, *args, **kwargs)
+        finally:
+            self.maxMessagePayloadSize = bound

@@ -39,7 +39,7 @@ class ConsoleServer:
         from daphne.server import Server, WebSocketFactory
         from twisted.internet import reactor
 
-        from meshsite.console_bounds import BoundedFactory
+        from meshsite.console_bounds import BoundedFactory, BoundedWebSocket
 
         server = Server(
             self._application,
@@ -56,6 +56,7 @@ class ConsoleServer:
         server.connections = {}
         server.http_factory = BoundedFactory(server)
         server.ws_factory = WebSocketFactory(server, server="mesh-llm")
+        server.ws_factory.protocol = BoundedWebSocket
         server.ws_factory.setProtocolOptions(
             autoPingTimeout=server.ping_timeout,
             allowNullOrigin=True,

@@ -7,7 +7,6 @@ untouched. Bodies are tiny and bounded.
 import hmac
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Any
 
 from nodes.runtime.handle import NodeHandle
@@ -63,13 +62,18 @@ class ControlApp:
             return 405, {"ok": False, "text": "Use GET for status, POST for actions."}
         try:
             asked = json.loads(await _body(receive))
-            model = str(asked.get("model", ""))
+            subject = str(asked.get("subject") or asked.get("model") or "")
         except (ValueError, AttributeError):
             return 400, {"ok": False, "text": "The body is not a JSON object."}
         if word not in ACTIONS:
             return 404, {"ok": False, "text": f"There is no action called {word[:40]}."}
-        result = await operate(self._handle, word, model)
-        return (200 if result.ok else 409), asdict(result)
+        result = await operate(self._handle, word, subject, asked)
+        document = {
+            "ok": result.ok,
+            "text": result.text,
+            **({"found": result.found} if result.found else {}),
+        }
+        return (200 if result.ok else 409), document
 
 
 def _is_ours(scope: Any, secret: str) -> bool:

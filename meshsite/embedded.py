@@ -3,10 +3,9 @@
 import logging
 
 from meshsite import django_side, node_logging, settings
-from meshsite.boot import remembered_quic_port
-from meshsite.compose import Endpoints, RunningNode
-from meshsite.invitation import open_identity
+from meshsite.compose import RunningNode, build_node
 from meshsite.options import Options, parse
+from meshsite.told import Endpoints
 from models_registry import children
 from nodes.runtime.handle import AsgiApp
 from nodes.runtime.home import Home, enter
@@ -29,10 +28,12 @@ class EmbeddedNode:
         """Start the node on the running loop.
 
         Raises:
-            OptionsError, HomeError, IdentityError: as for `mesh-llm`; the server's log shows them.
+            OptionsError, HomeError, IdentityError ...: as for `mesh-llm`; the server's log shows them.
         """
         options = parse([], "mesh-llm (environment)")
-        home = enter(settings.MESH_LLM_HOME, ephemeral=settings.MESH_LLM_EPHEMERAL_KEY)
+        home = enter(
+            settings.MESH_LLM_HOME, ephemeral=settings.MESH_LLM_EPHEMERAL_KEY or options.client
+        )
         try:
             return cls._on(options, home)
         except BaseException:
@@ -44,11 +45,11 @@ class EmbeddedNode:
         node_logging.configure(home.logs, as_json=options.log_json)
         for line in children.reap(home.run):
             log.warning("%s", line)
-        quic_port = remembered_quic_port(home)
         url = f"http://localhost:{options.port}"
-        ends = Endpoints(options.port, options.port, url, url, quic_port)
         django_side.set_up(home)
-        node = RunningNode(options, home, open_identity(home, quic_port), ends)
+        node = build_node(
+            options, home, lambda quic: Endpoints(options.port, options.port, url, url, quic)
+        )
         node.start()
         made = cls(home, node, django_side.console_application())
         node.spawn(django_side.keep_records(node))

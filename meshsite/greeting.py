@@ -16,15 +16,23 @@ class Greeting:
     models: tuple[str, ...]
     token: str | None
     needs_key: bool
+    alone_because: str = ""
+    """Why nobody of the mesh that a token names was reached; empty: somebody was, or there is none."""
+    client: bool = False
+    """True: it uses a mesh and is no part of it."""
+    joined: bool = False
+    """True: it came into a mesh by a token, or was in one before."""
 
 
 def lines(facts: Greeting) -> list[str]:
     """Return the lines, in order, without line ends."""
-    models = ", ".join(facts.models) or "the built-in demo model"
+    models = f"serving {', '.join(facts.models) or _idle(facts)}"
+    if facts.client:
+        models = "a client: it serves nothing and answers by the machines of its mesh"
     key = "YOUR-KEY" if facts.needs_key else "none"
     shown = [
         "",
-        f"  mesh-llm {facts.version} on {facts.node_name}, serving {models}",
+        f"  mesh-llm {facts.version} on {facts.node_name}, {models}",
         "",
         f"  API      {facts.api_url}/v1",
         f"  Console  {facts.console_url or 'off (--no-console)'}",
@@ -35,10 +43,12 @@ def lines(facts: Greeting) -> list[str]:
         shown.extend(
             [
                 "",
-                "  Invite   (for joining, which the next version brings; treat it like a password)",
-                f"  {facts.token}",
+                "  Add a machine: run this there (whoever has the token may join for 7 days)",
+                f"    mesh-llm --join {facts.token}",
             ]
         )
+    if facts.alone_because:
+        shown.extend(["", f"  Alone for now. {facts.alone_because} It keeps trying."])
     shown.extend(_usage(facts.api_url, key))
     return shown
 
@@ -55,3 +65,7 @@ def _usage(api_url: str, key: str) -> list[str]:
         f"    Claude Code   ANTHROPIC_BASE_URL={api_url} ANTHROPIC_API_KEY={key}",
         "",
     ]
+
+
+def _idle(facts: Greeting) -> str:
+    return "no model of its own" if facts.joined else "the built-in demo model"

@@ -5,21 +5,24 @@ fits". The command line wins over the environment.
 """
 
 import argparse
+import ipaddress
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from meshsite import settings as site
-from meshsite.version import VERSION
+from meshsite.flags import API_PORT, CONSOLE_PORT, parser
 from nodes.mesh.reconcile import STOP_GRACE_S
+from nodes.runtime.join_sources import JoinSourceError, JoinToken, read_join_sources
 from nodes.runtime.web_guard import is_loopback
 
-API_PORT = 9337
-CONSOLE_PORT = 3131
 EXCLUDING = (
     ("--console", "--no-console"),
     ("--api-key", "--api-key-file"),
     ("--draft", "--no-draft"),
+    ("--client", "--model"),
+    ("--approve", "--auto-approve"),
 )
 """Flags of which one word alone is meant: given on the command line, it silences the other's variable."""
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
@@ -57,106 +60,19 @@ class Options:
     bin_dir: Path | None = None
     rpc_self: bool = False
     stop_grace_s: float = STOP_GRACE_S
+    join: tuple[JoinToken, ...] = ()
+    """Invite tokens, best first."""
+    new_mesh: bool = False
+    client: bool = False
+    bind_port: int | None = None
+    bind_ip: str | None = None
+    approve: bool = False
+    """New members wait for the operator's word."""
 
     @property
     def loopback_only(self) -> bool:
         """Whether API and console are for this machine alone."""
         return is_loopback(self.host)
-
-
-def parser(prog: str = "mesh-llm") -> argparse.ArgumentParser:
-    """Return the parser of a node's flags."""
-    made = argparse.ArgumentParser(
-        prog=prog,
-        allow_abbrev=False,
-        description=(
-            "Serve open-weight language models from this machine: an OpenAI-compatible API on "
-            f":{API_PORT} and a live console on :{CONSOLE_PORT}. Without --model it serves a tiny "
-            "built-in demo model."
-        ),
-        epilog=(
-            "Other words: models, download, engine, status, load, drop, restart, stop, admin-user "
-            "(mesh-llm WORD --help). Every flag can be set in the environment as MESH_LLM_<FLAG>."
-        ),
-    )
-    made.add_argument("--version", action="version", version=f"mesh-llm {VERSION}")
-    _add_model_flags(made.add_argument_group("models"))
-    _add_access_flags(made.add_argument_group("ports and access"))
-    _add_engine_flags(made.add_argument_group("engine"))
-    return made
-
-
-def _add_model_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--model",
-        action="append",
-        metavar="X",
-        default=[],
-        help="a GGUF path, a stem in the models folder, a catalogue name, or org/repo/file.gguf; "
-        "repeat to ask for more than one: the first is served here",
-    )
-    group.add_argument("--serve-all", action="store_true", help="serve every --model that fits")
-    group.add_argument(
-        "--models-dir", type=Path, default=Path("~/.models"), help="where GGUF files are looked for"
-    )
-    group.add_argument("--draft", type=Path, metavar="PATH", help="draft model for speculation")
-    group.add_argument(
-        "--draft-max",
-        type=_positive,
-        default=8,
-        metavar="N",
-        help="tokens guessed ahead at most (default 8)",
-    )
-    group.add_argument("--no-draft", action="store_true", help="never use a draft model")
-
-
-def _add_access_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--port", type=_port, default=API_PORT, help="the API's port (default 9337)")
-    group.add_argument(
-        "--console",
-        type=_port,
-        nargs="?",
-        const=0,
-        metavar="PORT",
-        help="the console's port (default 3131, or the next free one); the console is on by default",
-    )
-    group.add_argument("--no-console", action="store_true", help="run without the console")
-    group.add_argument("--host", default="127.0.0.1", help="address for API and console")
-    group.add_argument("--api-key", metavar="KEY", help="key that API requests must bring")
-    group.add_argument("--api-key-file", type=Path, metavar="FILE", help="file that holds the key")
-    group.add_argument(
-        "--insecure-open", action="store_true", help="allow --host beyond loopback without a key"
-    )
-    group.add_argument(
-        "--cors-origin", action="append", default=[], metavar="ORIGIN", help="further web origin"
-    )
-    group.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME", help="further Host name"
-    )
-    group.add_argument("--name", default="", help="display name of this node (default: host name)")
-    group.add_argument(
-        "--stop-grace",
-        type=_seconds,
-        default=STOP_GRACE_S,
-        metavar="S",
-        help="seconds that open answers get when the node stops or drops a model (default 30)",
-    )
-    group.add_argument(
-        "--log-format", choices=["text", "json"], default="text", help="form of the log lines"
-    )
-
-
-def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--max-vram", type=_gigabytes, metavar="GB", help="offer at most this much memory"
-    )
-    group.add_argument("--ctx-size", type=_positive, metavar="N", help="tokens of context a slot")
-    group.add_argument("--parallel", type=_positive, metavar="N", help="requests at the same time")
-    group.add_argument("--device", help="engine device(s) to use, as `mesh-llm engine show` lists")
-    group.add_argument("--bin-dir", type=Path, metavar="DIR", help="folder with llama-server")
-    group.add_argument(
-        "--rpc-self", action="store_true", help="compute through this node's own rpc-server"
-    )
 
 
 def parse(argv: Sequence[str], prog: str = "mesh-llm") -> Options:
@@ -177,7 +93,7 @@ def _from_environment(made: argparse.ArgumentParser, argv: Sequence[str]) -> lis
     for action in made._actions:
         flag = action.option_strings[-1] if action.option_strings else ""
         value = site.flag_default(flag) if flag.startswith("--") and flag not in given else None
-        if value is None or flag in ("--help", "--version"):
+        if value is None or flag in ("--help", "--version", "--join"):
             continue
         if action.nargs == 0:
             words.extend([flag] if value.strip().casefold() in TRUE_WORDS else [])
@@ -189,14 +105,9 @@ def _from_environment(made: argparse.ArgumentParser, argv: Sequence[str]) -> lis
 
 
 def _checked(found: argparse.Namespace) -> Options:
-    if found.no_console and found.console is not None:
-        raise OptionsError("--console and --no-console contradict each other; give one of them.")
-    if found.console and found.console == found.port and not found.no_console:
-        raise OptionsError(
-            f"--port and --console are both {found.port}; the API and the console need one each."
-        )
-    if found.no_draft and found.draft:
-        raise OptionsError("--draft and --no-draft contradict each other; give one of them.")
+    _refuse_contradictions(found)
+    join = _join_tokens(found)
+    _refuse_without_mesh(found, join)
     options = Options(
         models=tuple(found.model),
         port=found.port,
@@ -222,6 +133,12 @@ def _checked(found: argparse.Namespace) -> Options:
         bin_dir=found.bin_dir.expanduser() if found.bin_dir else None,
         rpc_self=found.rpc_self,
         stop_grace_s=found.stop_grace,
+        join=join,
+        new_mesh=found.new_mesh,
+        client=found.client,
+        bind_port=found.bind_port,
+        bind_ip=_bind_ip(found.bind_ip),
+        approve=found.approve,
     )
     if not options.loopback_only and options.api_key is None and not options.insecure_open:
         raise OptionsError(
@@ -229,6 +146,53 @@ def _checked(found: argparse.Namespace) -> Options:
             "Add --api-key KEY or --api-key-file FILE, or --insecure-open if that is what you want."
         )
     return options
+
+
+def _refuse_contradictions(found: argparse.Namespace) -> None:
+    """Return when the flags go together. Raises: OptionsError."""
+    if found.no_console and found.console is not None:
+        raise OptionsError("--console and --no-console contradict each other; give one of them.")
+    if found.console and found.console == found.port and not found.no_console:
+        raise OptionsError(
+            f"--port and --console are both {found.port}; the API and the console need one each."
+        )
+    if found.no_draft and found.draft:
+        raise OptionsError("--draft and --no-draft contradict each other; give one of them.")
+    if found.approve and found.auto_approve:
+        raise OptionsError("--approve and --auto-approve contradict each other; give one of them.")
+    if found.client and found.model:
+        raise OptionsError(
+            "--client serves no model itself, so it goes without --model; give one of them."
+        )
+
+
+def _refuse_without_mesh(found: argparse.Namespace, join: tuple[JoinToken, ...]) -> None:
+    """Return when what is said of the mesh makes sense. Raises: OptionsError."""
+    if found.client and not join:
+        raise OptionsError(
+            "--client needs the mesh to use: add --join TOKEN (another machine's start-up lines, or "
+            "`mesh-llm token new` there, show one)."
+        )
+    if found.new_mesh and join:
+        raise OptionsError("--new-mesh and --join contradict each other; give one of them.")
+
+
+def _join_tokens(found: argparse.Namespace) -> tuple[JoinToken, ...]:
+    try:
+        return read_join_sources(
+            found.join, found.join_file, site.flag_default("--join"), sys.stdin
+        )
+    except JoinSourceError as error:
+        raise OptionsError(str(error)) from error
+
+
+def _bind_ip(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise OptionsError(f"--bind-ip {text} is not an IP address of this machine.") from None
 
 
 def _api_key(value: str | None, file: Path | None) -> str | None:
@@ -246,40 +210,3 @@ def _api_key(value: str | None, file: Path | None) -> str | None:
             "The API key has characters that no HTTP header carries; use plain ASCII."
         )
     return value
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.strip().isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
-    return number
-
-
-def _port(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if not 1 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port (1 to 65535)")
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        duration = float(text)
-    except ValueError:
-        duration = -1.0
-    if not 0 <= duration <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not a time of 0 to 3600 seconds")
-    return duration
-
-
-def _gigabytes(text: str) -> int:
-    try:
-        size = float(text)
-    except ValueError:
-        size = 0.0
-    if not 0 < size < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is not a size in GB, such as 16 or 0.5")
-    return int(size * 1e9)

@@ -11,6 +11,10 @@ from models_registry.models import LaunchRecord, ServedModel
 from nodes.admin_facts import FactsAdmin, ask_node
 
 
+def _named(chosen: "QuerySet[ServedModel]") -> dict[str, str]:
+    return {name: name for name in chosen.values_list("name", flat=True)}
+
+
 @admin.register(ServedModel)
 class ServedModelAdmin(FactsAdmin):
     """Models as last seen; dropping and restarting goes through the node."""
@@ -30,6 +34,7 @@ class ServedModelAdmin(FactsAdmin):
     list_filter = ("status", "present", "architecture")
     search_fields = ("name", "title", "reason")
     date_hierarchy = "updated_at"
+    empty_text = "No model yet. Serve one in the console, or with mesh-llm load NAME."
     actions = ("drop_models", "load_models", "restart_models")
 
     @admin.display(description="size", ordering="size_bytes")
@@ -40,17 +45,17 @@ class ServedModelAdmin(FactsAdmin):
     @admin.action(description="Stop serving the selected models", permissions=["operate"])
     def drop_models(self, request: HttpRequest, chosen: "QuerySet[ServedModel]") -> None:
         """Ask the node to drop them."""
-        ask_node(request, "drop", list(chosen.values_list("name", flat=True)))
+        ask_node(request, "drop", _named(chosen))
 
     @admin.action(description="Serve the selected models", permissions=["operate"])
     def load_models(self, request: HttpRequest, chosen: "QuerySet[ServedModel]") -> None:
         """Ask the node to load them."""
-        ask_node(request, "load", list(chosen.values_list("name", flat=True)))
+        ask_node(request, "load", _named(chosen))
 
     @admin.action(description="Restart the engines of the selected models", permissions=["operate"])
     def restart_models(self, request: HttpRequest, chosen: "QuerySet[ServedModel]") -> None:
         """Ask the node to restart their engines."""
-        ask_node(request, "restart", list(chosen.values_list("name", flat=True)))
+        ask_node(request, "restart", _named(chosen))
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Every staff account is an operator."""
@@ -73,6 +78,7 @@ class LaunchRecordAdmin(FactsAdmin):
         "slots",
     )
     list_filter = ("model", "engine_version")
+    empty_text = "No engine has been started yet: one is as soon as a model is served."
     search_fields = ("model", "outcome")
     date_hierarchy = "started_at"
 

@@ -21,8 +21,8 @@ from nodes.middleware import refuse
 from nodes.runtime import handle as node_handle
 from nodes.runtime.handle import NodeHandle
 
-CHAT_BODY_MAX_BYTES = 2 * 2**20
-"""A conversation that a page sends."""
+CHAT_BODY_MAX_BYTES = 4 * 2**20
+"""A conversation that a page sends, its pictures included (`console_bounds.BODY_MAX_BYTES`)."""
 
 CHATS_MAX = 32
 """Chats of pages under way at once; a further one is asked to come back."""

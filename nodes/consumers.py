@@ -40,6 +40,9 @@ OPERATOR_TASKS_MAX = 16
 LAYER_RETRY_S = (0.2, 30.0)
 """First and longest wait after the channel layer failed."""
 
+RECHECK_S = 60.0
+"""Beyond loopback an open view is asked again after this long whether its viewer may still see it."""
+
 CLOSE_REFUSED = 4403
 CLOSE_FLOODED = 4408
 
@@ -73,6 +76,7 @@ class TopologyConsumer(AsyncWebsocketConsumer):
     """`/ws/topology`: one snapshot, then deltas, history and log lines, a few times a second."""
 
     view: LiveView | None = None
+    _recheck: "asyncio.Task[None] | None" = None
     _window_started: float = 0.0
     _window_count: int = 0
 
@@ -85,6 +89,8 @@ class TopologyConsumer(AsyncWebsocketConsumer):
         await self.accept()
         self.view = LiveView(handle, self._send_json, self._close)
         self.view.start()
+        if not handle.loopback_only:
+            self._recheck = asyncio.create_task(self._recheck_for_ever(handle))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Take an ack, a resync or a log subscription; anything else closes the connection."""
@@ -102,9 +108,19 @@ class TopologyConsumer(AsyncWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         """End the view."""
+        if self._recheck is not None:
+            self._recheck.cancel()
         if self.view is not None:
             await self.view.stop()
             self.view = None
+
+    async def _recheck_for_ever(self, handle: NodeHandle) -> None:
+        """Close a view whose login ended, whose account was closed or whose session expired."""
+        while True:
+            await asyncio.sleep(RECHECK_S)
+            if not await websocket_allowed(self.scope, handle):
+                await self.close(CLOSE_REFUSED)
+                return
 
     async def _send_json(self, message: dict[str, Any]) -> int:
         text = json.dumps(message, separators=(",", ":"), default=list)
@@ -151,8 +167,8 @@ class GossipConsumer(AsyncConsumer):
 
 async def _carry_out(handle: NodeHandle, payload: dict[str, Any]) -> None:
     try:
-        action, model = str(payload.get("action", "")), str(payload.get("model", ""))
-        result = await operate(handle, action, model)
+        target = payload.get("target", payload.get("model", ""))
+        result = await operate(handle, str(payload.get("action", "")), str(target))
     except Exception:
         logger.exception("operator message failed")
         result = OperatorResult(False, "The action failed inside the node; its log says why.")
@@ -167,6 +183,7 @@ def _record(handle: NodeHandle, payload: dict[str, Any], result: OperatorResult)
             "level": "info" if result.ok else "warning",
             "text": result.text,
             "model": str(payload.get("model", ""))[:300],
+            "node": str(payload.get("node", ""))[:64],
         }
     )
 

@@ -13,9 +13,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.shortcuts import redirect
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from nodes import access
+from nodes import access, login_guard
 from nodes.runtime import handle as node_handle
-from nodes.runtime.web_guard import host_allowed, origin_allowed
+from nodes.runtime.web_guard import host_allowed, may_act_from
 
 Response = HttpResponseBase
 GetResponse = Callable[[HttpRequest], Any]
@@ -46,6 +46,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
+
+LOGIN_PATHS = ("/login", "/admin/login/")
 
 OPEN_PATHS = ("/health", "/operator/", "/login", "/admin/login/", "/admin/logout/")
 """What a node bound beyond loopback answers without a login."""
@@ -95,13 +97,15 @@ class ConsoleGuard:
     def __call__(self, request: HttpRequest) -> Response | Awaitable[Response]:
         if iscoroutinefunction(self.get_response):
             return self._later(request)
-        return self._refusal(request) or self._login(request) or self.get_response(request)
+        refused = self._refusal(request) or self._login(request) or _too_many_logins(request)
+        return refused or _note_login(request, self.get_response(request))
 
     async def _later(self, request: HttpRequest) -> Response:
         refused = self._refusal(request)
         if refused is None and self._needs_login(request):
             refused = await sync_to_async(self._login)(request)
-        return refused or cast(Response, await self.get_response(request))
+        refused = refused or _too_many_logins(request)
+        return refused or _note_login(request, cast(Response, await self.get_response(request)))
 
     @staticmethod
     def _refusal(request: HttpRequest) -> Response | None:
@@ -117,7 +121,7 @@ class ConsoleGuard:
                 content_type="text/plain; charset=utf-8",
             )
         safe = request.method in ("GET", "HEAD", "OPTIONS")
-        if not safe and not origin_allowed(request.headers.get("Origin"), host, origins):
+        if not safe and not may_act_from(request.headers.get("Origin"), host, origins):
             return refuse(403, "origin_refused", "Another web site may not act on this node.")
         if access.has_home_secret(request.headers.get("Authorization", "")):
             # Whoever sends the secret by hand is no browser being led astray: nothing to forge.
@@ -139,6 +143,34 @@ class ConsoleGuard:
         if request.path.startswith(("/api/", "/metrics")):
             return refuse(401, "login_required", "This console is open to others: log in first.")
         return redirect(f"/login?next={quote(request.get_full_path())}")
+
+
+def _is_login(request: HttpRequest) -> bool:
+    return request.method == "POST" and request.path in LOGIN_PATHS
+
+
+def _address(request: HttpRequest) -> str:
+    return str(request.META.get("REMOTE_ADDR") or "")
+
+
+def _too_many_logins(request: HttpRequest) -> Response | None:
+    wait_s = login_guard.wait_s(_address(request)) if _is_login(request) else 0.0
+    if not wait_s:
+        return None
+    text = f"Too many logins failed from here. Try again in {wait_s / 60:.0f} min.\n"
+    refused = HttpResponse(text, status=429, content_type="text/plain; charset=utf-8")
+    refused.headers["Retry-After"] = str(int(wait_s) + 1)
+    return refused
+
+
+def _note_login(request: HttpRequest, response: Response) -> Response:
+    if _is_login(request):
+        # A good login leads on; a bad one shows the form again.
+        if response.status_code in (301, 302):
+            login_guard.forget(_address(request))
+        else:
+            login_guard.note_failure(_address(request))
+    return response
 
 
 class AsyncWhiteNoise(WhiteNoiseMiddleware):  # type: ignore[misc]

@@ -113,6 +113,7 @@ class MeshEvent(models.Model):
     kind = models.CharField(max_length=64, blank=True)
     level = models.CharField(max_length=16, choices=Level.choices, default=Level.INFO)
     model = models.CharField(max_length=300, blank=True)
+    node_id = models.CharField("about node", max_length=64, blank=True)
     text = models.TextField()
 
     class Meta:
@@ -123,6 +124,7 @@ class MeshEvent(models.Model):
             models.Index(fields=["level", "-at"], name="event_level"),
             models.Index(fields=["kind", "-at"], name="event_kind"),
             models.Index(fields=["model", "-at"], name="event_model"),
+            models.Index(fields=["node_id", "-at"], name="event_node"),
         ]
 
     def __str__(self) -> str:

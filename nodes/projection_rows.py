@@ -192,7 +192,10 @@ def _write_history(entries: list[dict[str, Any]]) -> None:
         level = entry.get("level") if entry.get("level") in _LEVELS else MeshEvent.Level.INFO
         model, text = _text(entry.get("model"), 300), _text(entry.get("text"), 4000)
         kind = _text(entry.get("kind"), 64)
-        events.append(MeshEvent(at=at, kind=kind, level=str(level), model=model, text=text))
+        node_id = _text(entry.get("node"), 64)
+        events.append(
+            MeshEvent(at=at, kind=kind, level=str(level), model=model, node_id=node_id, text=text)
+        )
         if kind.startswith("election"):
             host, term = _text(entry.get("host"), 64), _number(entry.get("term"))
             workers = _list(entry.get("workers"))

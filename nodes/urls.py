@@ -5,6 +5,8 @@ from django.urls import path
 
 from nodes import views
 from nodes.chat_view import chat
+from nodes.join_view import tokens
+from nodes.requests_view import charts, requests
 
 app_name = "console"
 
@@ -21,8 +23,12 @@ urlpatterns = [
     path("api/events", views.events),
     path("api/logs/<path:model>", views.logs),
     path("api/token", views.token),
+    path("api/tokens", tokens),
     path("api/operator-link", views.operator_link),
     path("api/actions", views.actions),
+    path("api/why", views.why),
+    path("api/requests", requests),
+    path("api/charts", charts),
     path("api/render", views.render_text),
     path("api/chat", chat),
 ]

@@ -16,7 +16,6 @@ from nodes import access
 from nodes.markup import RENDER_MAX_CHARS, render_markdown
 from nodes.middleware import refuse
 from nodes.runtime import handle as node_handle
-from nodes.runtime.handle import NodeHandle
 from nodes.runtime.operate import operate
 
 LOG_LINES_MAX = 500
@@ -152,28 +151,38 @@ async def operator_link(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 async def actions(request: HttpRequest) -> HttpResponse:
-    """Carry out ``{"action", "model"}`` and return the true outcome ``{"ok", "text"}``."""
+    """Carry out ``{"action", "target"}`` and return the true outcome ``{"ok", "text"}``.
+
+    The target is a model's name, a node's id or a token's id; ``model`` is an older word for it.
+    """
     if (handle := node_handle.current()) is None:
         return no_node()
     if not await access.is_operator_async(request):
         return needs_operator()
-    asked = _json_object(request, ACTION_MAX_BYTES)
+    asked = json_object(request, ACTION_MAX_BYTES)
     if asked is None:
         return refuse(
-            400, "bad_body", 'Send a JSON object such as {"action": "drop", "model": "x"}.'
+            400, "bad_body", 'Send a JSON object such as {"action": "drop", "target": "x"}.'
         )
-    result = await _operate(handle, asked)
+    target = asked.get("target", asked.get("model", ""))
+    result = await operate(handle, str(asked.get("action", "")), str(target))
     return JsonResponse({"ok": result.ok, "text": result.text}, status=200 if result.ok else 409)
 
 
-async def _operate(handle: NodeHandle, asked: dict[str, Any]) -> Any:
-    return await operate(handle, str(asked.get("action", "")), str(asked.get("model", "")))
+@never_cache
+async def why(request: HttpRequest) -> HttpResponse:
+    """Return why the model ``?model=`` is served as it is, in sentences."""
+    if (handle := node_handle.current()) is None:
+        return no_node()
+    if handle.why is None:
+        return refuse(404, "not_here", "This node keeps no reasons of its decisions.")
+    return JsonResponse(handle.why(request.GET.get("model", "")))
 
 
 @require_POST
 async def render_text(request: HttpRequest) -> HttpResponse:
     """Return ``{"html": [..]}`` for ``{"texts": [..]}``: markdown of kept conversations, made safe."""
-    asked = _json_object(request, 2 * RENDER_MAX_CHARS)
+    asked = json_object(request, 2 * RENDER_MAX_CHARS)
     texts = asked.get("texts") if asked else None
     if not isinstance(texts, list) or len(texts) > RENDER_TEXTS_MAX:
         return refuse(400, "bad_body", f"Send a list of at most {RENDER_TEXTS_MAX} texts.")
@@ -191,7 +200,8 @@ def needs_operator() -> JsonResponse:
     )
 
 
-def _json_object(request: HttpRequest, max_bytes: int) -> dict[str, Any] | None:
+def json_object(request: HttpRequest, max_bytes: int) -> dict[str, Any] | None:
+    """Return the request's JSON object, or None for anything else and beyond `max_bytes`."""
     if int(request.headers.get("Content-Length") or 0) > max_bytes:
         return None
     try:

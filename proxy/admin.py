@@ -80,3 +80,4 @@ class UsageAdmin(FactsAdmin):
     list_filter = ("model",)
     search_fields = ("model",)
     date_hierarchy = "hour"
+    empty_text = "Nothing was asked yet: each hour in which a model answers becomes a line here."

@@ -11,29 +11,31 @@ from itertools import count
 from typing import Any
 
 from nodes.mesh.events import ServerLoadSampled
-from nodes.mesh.routing import Candidates, Refusal, RequestNeeds, RoutingTable, candidates
+from nodes.mesh.ids import NodeId
+from nodes.mesh.routing import Refusal, RequestNeeds, RoutingTable
 from proxy import pages
 from proxy.access import Access, clean_request_id, cors_headers, preflight_headers
 from proxy.bodies import Bodies, ClientGone, Receive
 from proxy.config import ApiConfig
+from proxy.first_byte import FirstByteWatch
 from proxy.forward import Exchange, Send
 from proxy.in_flight import InFlight
 from proxy.inbound import InboundRequest
 from proxy.metrics import ApiMetrics
 from proxy.openai import Fault, FaultKind, fault_answer, read_facts, refusal_fault
 from proxy.paths import Kind, Route, find
-from proxy.records import Outcome, RecordRing, RequestRecord
+from proxy.records import TEXT_MAX, Outcome, RecordRing, RequestRecord
+from proxy.request_story import STORIES_MAX, stories
+from proxy.router import Choice, Router
 from proxy.serve_peer import PeerDesk
 from proxy.upstream import Header, OutboundRequest, UpstreamClient
 from proxy.upstream_local import LocalUpstreams
 from proxy.upstreams import Upstreams
+from proxy.walk import OnHostFailed, Ways
 
 __all__ = ["ApiApp", "ApiConfig"]
 
 OnDisconnect = Callable[[Callable[[], None]], None]
-
-ROUTES_REMEMBERED_MAX = 256
-"""Routing answers kept for one table; names that clients make up must not pile up."""
 
 
 class ApiApp:
@@ -46,8 +48,14 @@ class ApiApp:
         on_finished: Callable[[RequestRecord], None],
         node_id: str,
         peers: UpstreamClient | None = None,
+        on_host_failed: OnHostFailed = lambda node_id, trouble: None,
+        silence_s: Callable[[NodeId], float | None] = lambda node_id: None,
     ) -> None:
-        """`routes` returns the table of now; `peers` reaches the engines of other nodes, if there are any."""
+        """`routes` returns the table of now; `peers` reaches the engines of other nodes, if there are any.
+
+        `on_host_failed` hears at once what another node's host did to a request. `silence_s`: for how long
+        nothing has come over the link to a node; None: not known.
+        """
         self.config = config
         self.metrics = ApiMetrics()
         self.records = RecordRing()
@@ -59,6 +67,7 @@ class ApiApp:
         self._access = Access(config)
         self._bodies = Bodies(config)
         self._running = InFlight(config.retry_after_s)
+        self._router = Router(routes)
         self.peer_desk = PeerDesk(
             config,
             self.table_now,
@@ -68,11 +77,17 @@ class ApiApp:
             node_id,
             self.records,
             self.metrics,
+            self._router.hosts,
         )
         """Serves what peers and clients ask this node's engines for, on streams of kind `request`."""
         self._stopping = False
-        self._table: RoutingTable | None = None
-        self._found: dict[RequestNeeds, Candidates | Refusal] = {}
+        self._ways = Ways(
+            self._client,
+            self._router,
+            FirstByteWatch(routes, silence_s),
+            on_host_failed,
+            config.retry_after_s,
+        )
         self._id_prefix = os.urandom(6).hex()
         self._id_numbers = count(1)
 
@@ -110,6 +125,12 @@ class ApiApp:
     def asked(self) -> Mapping[str, int]:
         """Return how often each model was asked for at this API since the start, whoever answered."""
         return self._running.asked()
+
+    def requests(
+        self, limit: int = STORIES_MAX, request_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the last finished requests (or those with this id) as documents, newest first."""
+        return stories(self.records, limit, request_id)
 
     def close(self) -> None:
         """Close the connections to the engines."""
@@ -212,14 +233,15 @@ class ApiApp:
         try:
             body = await self._bodies.read(receive, request.seen.get(b"content-length"))
             size = len(body)
-            found = self._find(route, request, body)
+            choice = self._choose(exchange, route, request, body)
             outbound = OutboundRequest(
                 request.method.encode("ascii"), request.target, self._onward(request, extra), body
             )
             watch = request.on_disconnect
-            await self._carry(exchange, found, outbound, receive, send, extra, watch)
+            await self._carry(exchange, choice, outbound, receive, send, extra, watch)
         except Fault as fault:
             exchange.status = fault.kind.status
+            exchange.fault_text = fault.message
             raise
         except ClientGone as gone:
             exchange.outcome = gone.outcome
@@ -228,7 +250,9 @@ class ApiApp:
             self._bodies.release(size)
             self._finish(exchange)
 
-    def _find(self, route: Route, request: InboundRequest, body: bytes) -> Candidates:
+    def _choose(
+        self, exchange: Exchange, route: Route, request: InboundRequest, body: bytes
+    ) -> Choice:
         if self._stopping:
             text = "This node is stopping; ask another node of the mesh, or again shortly."
             raise Fault(FaultKind.STOPPING, text, retry_after_s=self.config.retry_after_s)
@@ -238,20 +262,10 @@ class ApiApp:
             form = route.kind is Kind.FORM
             embeddings = route.kind is Kind.EMBEDDINGS
             needs = read_facts(body, embeddings=embeddings, form=form).needs
-        found = self._candidates(needs)
-        if isinstance(found, Candidates):
-            return found
-        raise refusal_fault(found, self.config.retry_after_s)
-
-    def _candidates(self, needs: RequestNeeds) -> Candidates | Refusal:
-        """Return what routing says, remembered while the table is the same: most requests ask alike."""
-        table = self._routes()
-        if table is not self._table or len(self._found) >= ROUTES_REMEMBERED_MAX:
-            self._table = table
-            self._found.clear()
-        found = self._found.get(needs)
-        if found is None:
-            found = self._found[needs] = candidates(table, needs)
+            exchange.asked = (needs.model or "")[:TEXT_MAX]
+        found = self._router.choose(needs, body if route.kind is Kind.JSON else None)
+        if isinstance(found, Refusal):
+            raise refusal_fault(found, self.config.retry_after_s)
         return found
 
     def _onward(self, request: InboundRequest, extra: list[Header]) -> list[Header]:
@@ -260,7 +274,7 @@ class ApiApp:
     async def _carry(
         self,
         exchange: Exchange,
-        found: Candidates,
+        choice: Choice,
         outbound: OutboundRequest,
         receive: Receive,
         send: Send,
@@ -271,12 +285,10 @@ class ApiApp:
         assert task is not None
         exchange.attach(task)
         self._running.add(exchange)
-        self._running.note_asked(found.model)
+        self._running.note_asked(choice.model)
         watch = _watch(on_disconnect, receive, exchange)
         try:
-            await exchange.run(
-                self._client, found, outbound, send, extra, self.config.retry_after_s
-            )
+            await exchange.run(self._ways, choice, outbound, send, extra)
         except asyncio.CancelledError:
             if exchange.ended_by is None:
                 raise
@@ -295,6 +307,7 @@ class ApiApp:
             exchange.outcome = Outcome.CLIENT_GONE
             raise ClientGone
         exchange.outcome = Outcome.STOPPED
+        exchange.fault_text = reason.message
         if not exchange.started:
             raise reason
         await exchange.say_broken(send, reason)

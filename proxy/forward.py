@@ -1,34 +1,28 @@
-"""The walk of one request over its candidates, and of the answer back to the client.
+"""One inference request from its arrival to its record, and the answer's way back to the client.
 
-Decides: the next candidate is tried only while no byte has reached the client; a stream that breaks
-later ends with an error event and no `[DONE]`; any other answer that breaks is cut off visibly.
-Does not know HTTP connections: `upstream` opens them, ASGI's `send` takes the answer.
+Decides how an answer ends: a stream that breaks after its first byte with an error event and no `[DONE]`;
+any other answer that breaks is cut off visibly. Who answers is `walk`'s matter. Does not know HTTP
+connections: `upstream` opens them, ASGI's `send` takes the answer.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any
 
-from nodes.mesh.routing import Candidates, Upstream
-from proxy.openai import NO_TOKENS, Fault, FaultKind, fault_event, loading_fault, tokens_of
-from proxy.records import Outcome, RequestRecord
+from proxy.failures import broken_fault
+from proxy.openai import NO_TOKENS, Fault, fault_event, tokens_of
+from proxy.records import TEXT_MAX, Outcome, RequestRecord, Tried
+from proxy.router import Choice
 from proxy.sse import SseScanner
-from proxy.upstream import (
-    Answer,
-    Header,
-    OutboundRequest,
-    UpstreamClient,
-    UpstreamError,
-    UpstreamTrouble,
-)
+from proxy.upstream import Answer, Header, OutboundRequest, UpstreamError
+from proxy.walk import Walk, Ways
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 USAGE_BODY_MAX_BYTES = 256 * 1024
 """Answers that are not streamed are looked at for usage up to this size."""
-LOADING_BODY_MAX_BYTES = 8 * 1024
-"""A 503 of an engine is taken for "still loading" only if it says so within this many bytes."""
 
 _DROPPED = frozenset(
     b"connection keep-alive transfer-encoding te trailer upgrade proxy-connection "
@@ -47,16 +41,19 @@ class Exchange:
     def __init__(self, request_id: str, path: str, node_id: str) -> None:
         self.request_id = request_id
         self.path = path
+        self.asked = ""
+        """The model's name as the client wrote it; empty: none, or not read."""
         self.model = ""
         self.node: str = node_id
         self.status = 0
         self.started = False
         """Whether the client has been sent anything."""
         self.streamed = False
-        self.retries = 0
-        self.upstream: Upstream | None = None
-        """The candidate that has the request now, or had it last; None: no one was asked yet."""
         self.outcome = Outcome.REFUSED
+        self.fault_text = ""
+        """What the client was told went wrong."""
+        self._choice: Choice | None = None
+        self._walk: Walk | None = None
         self._begin_s = perf_counter()
         self._first_s: float | None = None
         self._scanner: SseScanner | None = None
@@ -83,61 +80,33 @@ class Exchange:
     @property
     def with_own_engine(self) -> bool:
         """Whether the request is with an engine of this node, not behind a peer link."""
-        return self.upstream is not None and self.upstream.host is not None
+        upstream = self._walk.upstream if self._walk is not None else None
+        return upstream is not None and upstream.host is not None
 
-    # --- the walk --------------------------------------------------------------------------------
+    # --- the way there ---------------------------------------------------------------------------
 
     async def run(
         self,
-        client: UpstreamClient,
-        found: Candidates,
+        ways: Ways,
+        choice: Choice,
         request: OutboundRequest,
         send: Send,
         extra: Sequence[Header],
-        retry_after_s: int,
     ) -> None:
         """Answer the request. Raises Fault before the first byte, AnswerBroken after it."""
-        self.model = found.model
-        answer, first = await self._open(client, found, request, retry_after_s)
+        self._choice = choice
+        self.model = choice.model
+        walk = self._walk = Walk(ways, choice)
         try:
-            await self._relay(answer, first, send, extra)
-        finally:
-            answer.close()
-
-    async def _open(
-        self,
-        client: UpstreamClient,
-        found: Candidates,
-        request: OutboundRequest,
-        retry_after_s: int,
-    ) -> tuple[Answer, bytes]:
-        fault = Fault(FaultKind.BROKEN, "No candidate was tried.")
-        for number, upstream in enumerate(found.upstreams):
-            self.retries = number
-            self.upstream = upstream
+            answer, first = await walk.open(request)
+            assert walk.upstream is not None
+            self.node = walk.upstream.node_id
             try:
-                answer, first = await self._attempt(client, upstream, request)
-            except UpstreamError as error:
-                fault = _upstream_fault(error, upstream, retry_after_s)
-                continue
-            if answer.status == 503 and b"oading model" in first[:LOADING_BODY_MAX_BYTES]:
+                await self._relay(answer, first, send, extra)
+            finally:
                 answer.close()
-                fault = loading_fault(upstream.model, retry_after_s)
-                continue
-            self.node = upstream.node_id
-            return answer, first
-        raise fault
-
-    async def _attempt(
-        self, client: UpstreamClient, upstream: Upstream, request: OutboundRequest
-    ) -> tuple[Answer, bytes]:
-        answer = await client.open(upstream, request)
-        try:
-            first = await answer.read()
-        except BaseException:
-            answer.close()
-            raise
-        return answer, first
+        finally:
+            walk.end()
 
     # --- the answer ------------------------------------------------------------------------------
 
@@ -177,7 +146,8 @@ class Exchange:
                     await send({"type": "http.response.body", "body": b"", "more_body": True})
                 chunk = await answer.read()
             except UpstreamError as error:
-                await self._break_off(send, _broken_fault(error, self.model, self.node))
+                self.outcome = Outcome.BROKEN_OFF
+                await self.say_broken(send, self._broken(error))
                 return
         await send({"type": "http.response.body", "body": scanner.rest(), "more_body": False})
         self.outcome = Outcome.ANSWERED
@@ -193,7 +163,7 @@ class Exchange:
                 following = await answer.read()
             except UpstreamError as error:
                 self.outcome = Outcome.BROKEN_OFF
-                raise AnswerBroken(str(error)) from error
+                raise AnswerBroken(self._broken(error).message) from error
             await send({"type": "http.response.body", "body": chunk, "more_body": bool(following)})
             chunk = following
         if size == 0:
@@ -202,9 +172,13 @@ class Exchange:
             self._tokens = tokens_of(b"".join(kept))
         self.outcome = Outcome.ANSWERED
 
-    async def _break_off(self, send: Send, fault: Fault) -> None:
-        self.outcome = Outcome.BROKEN_OFF
-        await self.say_broken(send, fault)
+    def _broken(self, error: UpstreamError) -> Fault:
+        walk = self._walk
+        assert walk is not None and walk.upstream is not None
+        walk.broke(error)
+        fault = broken_fault(error, self.model, walk.upstream)
+        self.fault_text = fault.message
+        return fault
 
     async def say_broken(self, send: Send, fault: Fault) -> None:
         """End a stream that has begun with an error event and no `[DONE]`.
@@ -232,7 +206,8 @@ class Exchange:
         """Return the record of the finished exchange."""
         if self._scanner is not None:
             self._tokens = tokens_of(self._scanner.usage_line)
-        first = self._first_s
+        first, walk, choice = self._first_s, self._walk, self._choice
+        tries = walk.tries if walk is not None else ()
         return RequestRecord(
             id=self.request_id,
             path=self.path,
@@ -245,7 +220,13 @@ class Exchange:
             tokens=self._count_tokens(),
             prompt_tokens=self._tokens.prompt or 0,
             outcome=self.outcome,
-            retries=self.retries,
+            retries=len(tries),
+            asked=self.asked,
+            ended_s=time.time(),
+            places=choice.places if choice is not None else (),
+            hosts=choice.hosts if choice is not None else 0,
+            tries=tuple(map(Tried.of, tries)) if tries else (),
+            fault=self.fault_text[:TEXT_MAX],
         )
 
     def _count_tokens(self) -> int:
@@ -256,40 +237,3 @@ class Exchange:
 
 def _kept(name: bytes) -> bool:
     return name not in _DROPPED and not name.startswith(b"access-control-")
-
-
-def _upstream_fault(error: UpstreamError, upstream: Upstream, retry_after_s: int) -> Fault:
-    node = upstream.node_id[:12]
-    text = f"The engine of '{upstream.model}' on node {node} {error.trouble.value}"
-    match error.trouble:
-        case UpstreamTrouble.SLOW:
-            return Fault(FaultKind.UPSTREAM_SLOW, f"{text}, and no other node serves the model.")
-        case UpstreamTrouble.BUSY:
-            text += "; try again shortly."
-            return Fault(FaultKind.OVERLOADED, text, retry_after_s=retry_after_s)
-        case UpstreamTrouble.LOADING:
-            return loading_fault(upstream.model, retry_after_s, error.progress, error.phase)
-        case UpstreamTrouble.NOT_SERVED | UpstreamTrouble.DRAINING:
-            text += ", and no other node serves the model; try again shortly."
-            return Fault(FaultKind.NOTHING_SERVED, text, retry_after_s=retry_after_s)
-        case UpstreamTrouble.TOO_LARGE:
-            return Fault(FaultKind.TOO_LARGE, f"{text}.")
-        case UpstreamTrouble.LINK_LOST:
-            return Fault(FaultKind.UPSTREAM_DIED, f"{text}, and no other node could answer.")
-        case _:
-            text += ", and no other node could answer; the node starts it again by itself."
-            return Fault(FaultKind.UPSTREAM_DIED, text)
-
-
-def _broken_fault(error: UpstreamError, model: str, node: str) -> Fault:
-    if error.trouble is UpstreamTrouble.SLOW:
-        text = f"The engine of '{model}' fell silent in the middle of the answer; ask again."
-        return Fault(FaultKind.UPSTREAM_SLOW, text)
-    if error.trouble is UpstreamTrouble.LINK_LOST:
-        text = f"The link to node {node[:12]}, which was answering with '{model}', was lost; ask again."
-        return Fault(FaultKind.UPSTREAM_DIED, text)
-    if error.trouble is UpstreamTrouble.DRAINING:
-        text = error.text or f"'{model}' is being stopped on node {node[:12]}; ask again."
-        return Fault(FaultKind.STOPPING, text)
-    text = f"The engine of '{model}' failed in the middle of the answer; ask again."
-    return Fault(FaultKind.UPSTREAM_DIED, text)

@@ -1,7 +1,7 @@
 """What the API must know of a request, and what a client sees when something fails.
 
-PURE. `read_facts` looks at four fields of a body and leaves the rest alone; `fault_answer` is the one
-table from faults to status, headers and OpenAI's error object (spec, "Errors a client sees").
+PURE. `read_facts` looks at four fields and the size of a body and leaves the rest alone; `fault_answer`
+is the one table from faults to status, headers and OpenAI's error object (spec, "Errors a client sees").
 """
 
 import re
@@ -20,9 +20,19 @@ SERVED_NAMES_MAX = 50
 """Names listed in an error text; the rest is a count."""
 SHOWN_NAME_MAX = 200
 """Characters of an asked name that an error text repeats."""
+BYTES_PER_TOKEN = 3
+"""Fewer than nearly any text has (English about 4, code 3.3), and JSON's own bytes come on top: what is
+estimated of a prompt's tokens is rather too much than too little."""
+CONTEXT_STEP_TOKENS = 256
+"""Estimates are rounded up to this, so that routing can remember its answers."""
+IMAGE_TOKENS = 1_024
+"""An image's tokens, whatever its bytes."""
+DATA_URLS_FROM_BYTES = 16 * 1024
+"""Smaller bodies are not searched for data inside: it would change the estimate by little."""
 
 _IMAGE_PART = re.compile(rb'"type"\s*:\s*"(?:image_url|input_image|image)"')
 """Cannot match inside a JSON string: there every quote has a backslash before it."""
+_DATA = b";base64,"
 _FORM_MODEL = re.compile(rb'name="model"\r\n(?:[^\r\n]{1,200}\r\n){0,4}\r\n([^\r\n]{0,200})\r\n')
 
 
@@ -97,6 +107,8 @@ def read_facts(body: bytes, *, embeddings: bool = False, form: bool = False) -> 
         found = _FORM_MODEL.search(body)
         model = found.group(1).decode("utf-8", "replace") if found else None
         return RequestFacts(RequestNeeds(model or None), stream=False)
+    # Each text of a batch has its own context, and the batch's size says nothing of the longest one.
+    context = 0 if embeddings else prompt_tokens(body)
     fields = _decode(body)
     model = _model_name(fields.model)
     capabilities = {Capability.EMBEDDINGS} if embeddings else set()
@@ -106,7 +118,22 @@ def read_facts(body: bytes, *, embeddings: bool = False, form: bool = False) -> 
     if (model is None or model.casefold() == AUTO) and _IMAGE_PART.search(body):
         capabilities.add(Capability.VISION)
     stream = bytes(_raw(fields.stream)).strip() == b"true"
-    return RequestFacts(RequestNeeds(model, frozenset(capabilities)), stream)
+    return RequestFacts(RequestNeeds(model, frozenset(capabilities), context), stream)
+
+
+def prompt_tokens(body: bytes) -> int:
+    """Return how many tokens the body's prompt may take, rather too many than too few."""
+    text, images = len(body), 0
+    if text >= DATA_URLS_FROM_BYTES:
+        start = body.find(_DATA)
+        while start >= 0:
+            end = body.find(b'"', start)
+            end = end if end >= 0 else len(body)
+            text -= end - start
+            images += 1
+            start = body.find(_DATA, end)
+    steps = -(-(text // BYTES_PER_TOKEN + images * IMAGE_TOKENS) // CONTEXT_STEP_TOKENS)
+    return steps * CONTEXT_STEP_TOKENS
 
 
 def _decode(body: bytes) -> _Body:

@@ -6,8 +6,13 @@ from enum import StrEnum
 
 import msgspec
 
+from nodes.mesh.routing_order import Place
+from proxy.failures import Try, reason
+
 RECORDS_MAX = 500
 """Records kept; the oldest goes first."""
+TEXT_MAX = 400
+"""Characters kept of an error's text, and of a name that a client made up."""
 
 
 class Outcome(StrEnum):
@@ -25,8 +30,27 @@ class Outcome(StrEnum):
     """This node, or its engine, was stopped in the middle of the answer."""
 
 
+class Tried(msgspec.Struct, frozen=True, gc=False):
+    """One host that was asked and could not answer."""
+
+    node: str
+    shown: str
+    """The node's name and the start of its id, for people."""
+    reason: str
+    """The end of a sentence that begins with the node."""
+    after_ms: float
+    """From being asked to being given up."""
+
+    @classmethod
+    def of(cls, tried: Try) -> "Tried":
+        """Return what is kept of a try."""
+        upstream = tried.upstream
+        text = reason(tried.error)[:TEXT_MAX]
+        return cls(upstream.node_id, upstream.shown, text, tried.after_ms)
+
+
 class RequestRecord(msgspec.Struct, frozen=True, gc=False):
-    """One finished request. Holds nothing of its body or answer."""
+    """One finished request. Of its body it holds the model's name, of its answer nothing."""
 
     id: str
     """The X-Request-Id, the client's or ours."""
@@ -50,6 +74,18 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """Read, from usage; 0 when unknown."""
     asked_by: str = ""
     """The peer or client for which this node's engine served it; empty: it was asked at this API."""
+    asked: str = ""
+    """The model's name as the client wrote it, cut off at `TEXT_MAX`; empty: it left the choice."""
+    ended_s: float = 0.0
+    """Unix time of the record."""
+    places: tuple[Place, ...] = ()
+    """Who was to be asked, in this order, and why; empty: nobody could answer."""
+    hosts: int = 0
+    """How many served the model; more than `places` where not all may be tried."""
+    tries: tuple[Tried, ...] = ()
+    """Who could not answer, in the order of being asked."""
+    fault: str = ""
+    """What the client was told went wrong; empty: nothing."""
 
 
 class RecordRing:

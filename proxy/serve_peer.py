@@ -12,6 +12,7 @@ from typing import Any
 
 from nodes.mesh.ids import NodeId
 from nodes.mesh.routing import ModelState, RoutingTable, Upstream
+from nodes.mesh.routing_live import LiveHosts
 from nodes.runtime.link import Link
 from nodes.runtime.streams import AbortCode, Stream, StreamAbortedError
 from proxy import tunnel
@@ -62,8 +63,10 @@ class PeerDesk:
         node_id: str,
         records: RecordRing,
         metrics: ApiMetrics,
+        hosts: LiveHosts,
     ) -> None:
         """`engines` reaches this node's own engines and nothing else; the rest is shared with the API."""
+        self._hosts = hosts
         self._config = config
         self._routes = routes
         self._engines = engines
@@ -155,6 +158,9 @@ class PeerDesk:
         assert task is not None
         served.attach(task)
         self._running.add(served)
+        # What peers have with an engine counts where this node's own requests are placed.
+        host = self._hosts.of(served.upstream.key)
+        host.joined()
         stream.on_fault = lambda fault: served.end(Outcome.CLIENT_GONE)
         if stream.closed:
             served.end(Outcome.CLIENT_GONE)
@@ -167,6 +173,7 @@ class PeerDesk:
             self._say_ended(served, stream)
         finally:
             stream.on_fault = None
+            host.ended()
             served.attach(None)
             self._running.remove(served)
 

@@ -27,6 +27,17 @@ class UpstreamTrouble(Enum):
     TOO_LARGE = "takes no request of this size"
     LINK_LOST = "is behind a link that is broken"
     """The peer link itself, not the engine: evidence against the node."""
+    SILENT = "gave no sign of life any more"
+    """Given up by this node (`first_byte`): evidence against the node as well."""
+    GONE = "left the mesh, or stopped serving it, before it had answered"
+    """As this node's table says."""
+    NO_ROOM = "has too little context for the prompt"
+    """It said so in its answer, and another host has more."""
+
+    @property
+    def against_node(self) -> bool:
+        """Whether the node itself, not only an engine of it, may be dead."""
+        return self in (UpstreamTrouble.LINK_LOST, UpstreamTrouble.SILENT)
 
 
 class UpstreamError(Exception):

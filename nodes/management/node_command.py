@@ -36,6 +36,15 @@ class NodeCommand(WordCommand):
         self.stderr.write(f"mesh-llm: {document['text']}")
         sys.exit(EXIT_FAILED)
 
+    def found(self, word: str, body: dict[str, Any], port: int | None) -> dict[str, Any]:
+        """Return what an action found; ends the process with its sentence when it is refused."""
+        _, document = self.ask(word, body, port)
+        if not document["ok"]:
+            self.stderr.write(f"mesh-llm: {document['text']}")
+            sys.exit(EXIT_FAILED)
+        found: dict[str, Any] = document.get("found", {})
+        return found
+
 
 class ModelCommand(NodeCommand):
     """A word that does one thing with one model; `word` is its name."""

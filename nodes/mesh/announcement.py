@@ -29,6 +29,8 @@ class ServedModelLine(msgspec.Struct, array_like=True, frozen=True):
     slots: Count = 0
     context: Count = 0
     capabilities: Annotated[tuple[Name, ...], Meta(max_length=limits.CAPABILITIES_MAX)] = ()
+    cause: Name = ""
+    """Why it is served here: `offers.Cause` by its value."""
 
 
 class ModelOnDiskLine(msgspec.Struct, array_like=True, frozen=True):
@@ -37,6 +39,10 @@ class ModelOnDiskLine(msgspec.Struct, array_like=True, frozen=True):
     name: Name
     size_bytes: Count = 0
     fingerprint: Name = ""
+    need_bytes: Count = 0
+    """The least memory with which this node would serve it; 0: not said (1.1 x the size is assumed)."""
+    layers: Count = 0
+    """Blocks of the model; 0: not said, so that it cannot be split."""
 
 
 class RttLine(msgspec.Struct, array_like=True, frozen=True):
@@ -51,6 +57,33 @@ class RateLine(msgspec.Struct, array_like=True, frozen=True):
 
     name: Name
     requests_per_minute: Count
+    busy_percent: Count = 0
+    """Requests in work on this node's engine in percent of its slots; above 100 they queue."""
+
+
+class SplitWorkerLine(msgspec.Struct, array_like=True, frozen=True):
+    """One worker of a split."""
+
+    node_id: IdBytes
+    layers: Count
+
+
+class SplitLine(msgspec.Struct, array_like=True, frozen=True):
+    """A split that this node hosts: its workers obey the highest term."""
+
+    model: Name
+    term: Count
+    workers: Annotated[tuple[SplitWorkerLine, ...], Meta(max_length=limits.SPLIT_WORKERS_MAX)] = ()
+
+
+class WorkLine(msgspec.Struct, array_like=True, frozen=True):
+    """What this node lends to a split's host."""
+
+    host: IdBytes
+    model: Name
+    term: Count
+    state: Name
+    """``starting`` or ``ready``: its rpc-server runs and waits for the host."""
 
 
 class Announcement(msgspec.Struct, array_like=True, frozen=True):
@@ -69,3 +102,7 @@ class Announcement(msgspec.Struct, array_like=True, frozen=True):
     rates: Annotated[tuple[RateLine, ...], Meta(max_length=limits.RATES_MAX)] = ()
     rtts: Annotated[tuple[RttLine, ...], Meta(max_length=limits.RTTS_MAX)] = ()
     rpc_version: Name = ""
+    engine: Name = ""
+    """The engine's version; empty: this node has none and can serve nothing."""
+    splits: Annotated[tuple[SplitLine, ...], Meta(max_length=limits.SPLITS_MAX)] = ()
+    works: Annotated[tuple[WorkLine, ...], Meta(max_length=limits.SPLITS_MAX)] = ()

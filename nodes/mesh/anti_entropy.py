@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from nodes.mesh import codec, limits
-from nodes.mesh.gossip_core import Core
+from nodes.mesh.gossip_core import Core, Link
 from nodes.mesh.ids import NodeId
 from nodes.mesh.membership import Membership
 from nodes.mesh.messages import (
@@ -26,7 +26,9 @@ from nodes.mesh.messages import (
 )
 from nodes.mesh.records import Record, parse_record
 
-_FRAME_BUDGET_BYTES = limits.STREAM_FRAME_BYTES_MAX - 65_536
+_FRAME_BUDGET_BYTES = limits.STREAM_FRAME_BYTES_MAX - 262_144
+"""For records; the rest of a frame holds accusations and notices."""
+_UPDATES_PER_FRAME = 300
 _FEW = 16
 _ALIVE, _GONE = 0, 1
 HearUpdates = Callable[[NodeId, tuple[msgspec.Raw, ...]], None]
@@ -43,6 +45,7 @@ class AntiEntropy:
         self._wants: dict[NodeId, NodeId] = {}
         self._pulling = False
         self.notices: Callable[[], tuple[bytes, ...]] = tuple
+        self.notices_lacking: Callable[[tuple[msgspec.Raw, ...]], list[bytes]] = lambda theirs: []
         self._next_round()
 
     # --- in turn ---------------------------------------------------------
@@ -58,11 +61,32 @@ class AntiEntropy:
             self.sync(self._core.rng.choice(peers))
         self._next_round()
 
+    # --- a new link ------------------------------------------------------
+
+    def link_up(self, link: Link) -> None:
+        """Exchange tables over a new link: the dialling end begins; a sync over an older link is moot."""
+        if link.dialled:
+            self._syncing.discard(link.peer)
+            self.sync(link.peer)
+        self._greet_later(link, self._core.config.redial_min_s)
+
+    def _greet_later(self, link: Link, wait_s: float) -> None:
+        core = self._core
+        core.timers.at(core.now + wait_s, lambda _: self._greet(link, wait_s))
+
+    def _greet(self, link: Link, wait_s: float) -> None:
+        """A link whose peer is no member yet lost its first exchange: without this nobody would repeat it."""
+        core = self._core
+        if core.links.get(link.peer) is not link or link.peer in core.members or core.leaving:
+            return
+        self.sync(link.peer)
+        self._greet_later(link, min(wait_s * 2, core.config.redial_max_s))
+
     # --- asking ----------------------------------------------------------
 
     def sync(self, peer: NodeId, discover: bool = True,
              on_done: Callable[[bool], None] = lambda heard: None) -> None:  # fmt: skip
-        """Make the tables equal. `discover` False: refresh what is known, learn no new member (heartbeat)."""
+        """Make the tables equal. `discover` False: refresh what both know, no new member for either."""
         core = self._core
         if peer in self._syncing:
             return
@@ -112,13 +136,14 @@ class AntiEntropy:
                     self._accuse(raw_id, dead.incarnation, dead.left, newer_here, dead.record)
                 )
             elif member is None or order > member.record.order:
-                if member is not None or (discover and node_id not in self._membership.revoked):
+                if member is not None or (discover and node_id not in core.revoked):
                     wants.append(raw_id)
             elif order < member.record.order:
                 newer_here.append(member.record)
         missing = [m.record for i, m in core.members.items() if i not in theirs and i != peer]
         self._hear_updates(peer, digests.notices)
-        self._exchange(peer, newer_here + missing, [a for a in accused if a], wants)
+        told = [a for a in accused if a] + self.notices_lacking(digests.notices)
+        self._exchange(peer, newer_here + (missing if discover else []), told, wants)
 
     def _rows(self, digests: Digests) -> list[tuple[bytes, int, int, int]]:
         try:
@@ -145,6 +170,7 @@ class AntiEntropy:
         if not (records or updates or wants):
             return
         core = self._core
+        told, later = updates[:_UPDATES_PER_FRAME], updates[_UPDATES_PER_FRAME:]
         lines, rest = _fitting(records)
         batch = wants[: limits.RECORDS_PER_EXCHANGE_MAX]
         before = len(core.members)
@@ -155,12 +181,12 @@ class AntiEntropy:
             self._learn_all(answer.records, peer, before)
             got = len(answer.records)
             left = wants[got:] if got else wants[len(batch) :]
-            if rest or left:
-                self._exchange(peer, rest, [], left)
+            if rest or left or later:
+                self._exchange(peer, rest, later, left)
 
         message = Exchange(
             lines,
-            tuple(msgspec.Raw(u) for u in updates[: limits.DIGESTS_MAX]),
+            tuple(msgspec.Raw(u) for u in told),
             tuple(batch),
         )
         core.request(core.contact(peer), message, core.config.sync_timeout_s, on_answer)
@@ -201,7 +227,7 @@ class AntiEntropy:
     def answer_check(self, accused_incarnation: int | None) -> StreamMessage:
         """Return this node's record; refute what is being said of it."""
         if accused_incarnation is not None:
-            self._membership.refute(accused_incarnation)
+            self._membership.own.refute(accused_incarnation)
         return CheckAnswer(msgspec.Raw(self._core.me.line))
 
     def _held(self, raw_id: bytes) -> Record | None:

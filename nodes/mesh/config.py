@@ -50,6 +50,9 @@ class GossipConfig:
     """Linked members told in each round (memberlist 3)."""
     retransmit_mult: int = 4
     """An update is sent mult x ceil(log10(n + 1)) times by each member (memberlist 4)."""
+    load_interval_s: float = 0.5
+    """Between two tellings of this node's load, and between two publications of others' (own choice: a
+    router's figures are then at most about a second old). wan 2."""
     pull_delay_s: float = 0.05
     """Bodies that are missing are collected for so long, then pulled together."""
     sync_interval_s: float = 15.0
@@ -72,7 +75,7 @@ class GossipConfig:
     dial_yield_s: float = 0.4
     """The end with the higher id lets the other dial first, so that few pairs dial twice."""
     redial_min_s: float = 1.0
-    """First wait after a failed dial; doubles up to `redial_max_s`, each x 0.8 to 1.2."""
+    """First wait after a failed dial; doubles up to `redial_max_s`, each x 0.8 to 1.0."""
     redial_max_s: float = 60.0
     """Pinned 12: at most 60 s apart."""
     link_idle_s: float = 60.0
@@ -88,8 +91,9 @@ class GossipConfig:
     leave_linger_s: float = 0.3
     """A leaving node repeats its farewell for so long (3 times), then is done. Clean leave <= 0.5 s."""
     twin_grace_s: float = 10.0
-    """A second claim of another process under this node's key within so long after refuting the first
-    proves a twin: a stale copy of our own past is refuted once and then silent."""
+    """Within so long a twin answers our bid (`own_id`); a stale copy of our own past is outbid once and
+    then silent. Also the first wait until
+    a twin is outbid again; doubles up to `redial_max_s`."""
 
     def suspicion_min_s(self, members: int) -> float:
         """Return the shortest suspicion in a mesh of so many nodes."""
@@ -130,6 +134,7 @@ def wan() -> GossipConfig:
         stall_s=0.5,
         stall_grace_s=3.0,
         gossip_interval_s=0.5,
+        load_interval_s=2.0,
         sync_interval_s=60.0,
         dial_timeout_s=6.0,
         dial_yield_s=1.5,

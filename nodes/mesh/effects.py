@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nodes.mesh.ids import RunId
+from nodes.mesh.gossip_effects import (
+    CloseLink,
+    OpenLink,
+    ProbePort,
+    PublishNotice,
+    RememberContacts,
+    ReportTwin,
+    SendAnswer,
+    SendDatagram,
+    SendRequest,
+)
+from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
 
@@ -21,6 +32,19 @@ class StopServer:
 
     run_id: RunId
     grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveModel:
+    """The mesh wants this node to serve a model: find its file and read its header.
+
+    Answered by `ModelResolving`, then `ModelWanted` or `ModelRefused`, each with `for_mesh`, and with
+    this name as `asked_as` or `name`.
+    """
+
+    name: ModelName
+    download: bool
+    """True: it may be downloaded; False: it is said to be on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +73,8 @@ class RecordEvent:
     level: str = "info"
     """``info``, ``warning`` or ``error``."""
     model: str = ""
+    node_id: str = ""
+    """The node that it is about; empty: this one, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +85,19 @@ class LeaveAndExit:
     reason: str
 
 
-Effect = StartServer | StopServer | PublishDelta | ChangeRoutes | RecordEvent | LeaveAndExit
+LinkEffect = SendDatagram | SendRequest | SendAnswer | OpenLink | CloseLink | ProbePort
+"""What the transport carries out (`nodes.runtime.links`)."""
+
+Effect = (
+    StartServer
+    | ResolveModel
+    | StopServer
+    | PublishDelta
+    | ChangeRoutes
+    | RecordEvent
+    | LeaveAndExit
+    | LinkEffect
+    | RememberContacts
+    | PublishNotice
+    | ReportTwin
+)

@@ -1,8 +1,9 @@
 """What happened. Past tense; the only input of `MeshNode.handle` besides the time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nodes.mesh.ids import ModelName, RunId
+from nodes.mesh.ids import ModelName, NodeId, RunId
 from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.plans import EngineFacts
 from nodes.mesh.resources import Resources
@@ -48,6 +49,8 @@ class ModelWanted:
     draft: ModelFacts | None = None
     asked_as: ModelName | None = None
     """The name under which it was being resolved; None: its own."""
+    for_mesh: bool = False
+    """True: the answer to `ResolveModel`; False: the node's operator asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class ModelRefused:
 
     name: ModelName
     reason: str
+    for_mesh: bool = False
+    """True: the answer to `ResolveModel`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,41 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskScanned:
+    """The models folder was looked through: these could be served from this node's own disk."""
+
+    models: tuple[ModelFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsAskedFor:
+    """The operator asks the mesh, not this node, for these (`--model` beyond the first)."""
+
+    names: tuple[ModelName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueKnown:
+    """What could be downloaded, with its size, under each name that `ResolveModel` takes."""
+
+    sizes_bytes: Mapping[ModelName, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesChanged:
+    """Where others can dial this node now, best first: ``host:port``."""
+
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerForgotten:
+    """An operator wants a node that died or left out of sight."""
+
+    node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """`MeshNode.deadline` has been reached. Carries nothing: the time is `now`."""
 
@@ -153,5 +193,10 @@ Event = (
     | DropRequested
     | RestartRequested
     | StopRequested
+    | DiskScanned
+    | ModelsAskedFor
+    | CatalogueKnown
+    | AddressesChanged
+    | PeerForgotten
     | TimePassed
 )

@@ -13,6 +13,7 @@ from nodes.mesh import limits
 from nodes.mesh.gossip_core import Core, Link
 from nodes.mesh.gossip_effects import MemberState, OpenLink
 from nodes.mesh.ids import NodeId
+from nodes.mesh.load_figures import LoadFigures
 from nodes.mesh.messages import (
     Ack,
     Check,
@@ -50,10 +51,12 @@ class _Probe:
 class FailureDetector:
     """The probes of one node."""
 
-    def __init__(self, core: Core, suspicions: Suspicions, ports: PortEvidence) -> None:
+    def __init__(self, core: Core, suspicions: Suspicions, ports: PortEvidence,
+                 figures: LoadFigures) -> None:  # fmt: skip
         self._core = core
         self._suspicions = suspicions
         self._ports = ports
+        self._figures = figures
         self._probes: dict[int, _Probe] = {}
         self._round: list[NodeId] = []
         self._seq = 0
@@ -185,7 +188,6 @@ class FailureDetector:
 
     def acked(self, link: Link, ack: Ack) -> None:
         """An `Ack` arrived from this peer."""
-        link.load = ack.load or link.load
         probe = self._probes.get(ack.seq)
         if probe is None or probe.target != link.peer:
             return
@@ -195,6 +197,7 @@ class FailureDetector:
             probe.timer.cancel()
         rtt = self._core.now - probe.sent_at
         link.rtt_s = rtt if link.rtt_s is None else link.rtt_s + _RTT_GAIN * (rtt - link.rtt_s)
+        self._figures.measured(link)
         if probe.origin is not None:
             self._relaying -= 1
             self._core.send(probe.origin, RelayAck(probe.origin_seq))

@@ -7,6 +7,7 @@ and no random source of its own. The boundary is written down in docs/gossip.md.
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from nodes.mesh.gossip_core import Core, Link
 from nodes.mesh.gossip_effects import GossipEffect, LeaveFinished, MemberView, SendAnswer
 from nodes.mesh.gossip_events import (
     AnnouncementChanged,
+    CredentialRenewed,
     DatagramReceived,
     DialFailed,
     GossipEvent,
@@ -41,6 +43,7 @@ from nodes.mesh.gossip_events import (
 from nodes.mesh.heartbeat import Heartbeat
 from nodes.mesh.ids import NodeId
 from nodes.mesh.links import Links
+from nodes.mesh.load_figures import LoadFigures
 from nodes.mesh.membership import Membership
 from nodes.mesh.messages import (
     Accusation,
@@ -74,12 +77,14 @@ class GossipNode:
     def __init__(self, identity: NodeIdentity, announcement: Announcement, incarnation: int,
                  config: GossipConfig, rng: random.Random, now: float) -> None:  # fmt: skip
         """`incarnation` is Unix milliseconds at start, so that a restart outranks the life before."""
-        core = self._core = Core(identity, id_of_key(identity.public_key), config, rng, now)
+        core = self._core = Core(identity, id_of_key(identity.public_key), config, rng, now,
+                                 incarnation / 1000)  # fmt: skip
         core.sign_me(announcement, incarnation, 0)
         self._membership = Membership(core)
         self._ports = PortEvidence(core, self._membership)
         self._suspicions = Suspicions(core, self._membership, self._ports)
-        self._detector = FailureDetector(core, self._suspicions, self._ports)
+        self._figures = LoadFigures(core)
+        self._detector = FailureDetector(core, self._suspicions, self._ports, self._figures)
         self._anti_entropy = AntiEntropy(core, self._membership, self._hear_updates)
         self._heartbeat = Heartbeat(core, self._membership, self._anti_entropy)
         self._links = Links(core)
@@ -99,9 +104,10 @@ class GossipNode:
             DialFailed: self._links.dial_failed,
             PortRefused: lambda e: self._ports.refused(e.peer, e.address),
             PeerUseFailed: lambda e: self._suspicions.use_failed(e.peer),
-            PeerRevoked: lambda e: self._membership.revoke(e.peer),
+            PeerRevoked: self._revoked,
             AnnouncementChanged: self._announce,
-            LoadChanged: self._load,
+            CredentialRenewed: self._renew,
+            LoadChanged: self._figures.changed,
             NoticeIssued: self._notices.issue,
             JoinRequested: lambda e: self._rejoin.join(e.contacts),
             LeaveRequested: self._leave,
@@ -119,6 +125,7 @@ class GossipNode:
         links.on_lost = self._ports.probe
         links.on_refused = lambda node_id: self._ports.refused(node_id, None)
         self._anti_entropy.notices = self._notices.encoded
+        self._anti_entropy.notices_lacking = self._notices.lacking
 
     # --- the whole interface ---------------------------------------------
 
@@ -155,6 +162,11 @@ class GossipNode:
     def linked(self) -> frozenset[NodeId]:
         """Those to whom a link is up."""
         return frozenset(self._core.links)
+
+    @property
+    def identity(self) -> NodeIdentity:
+        """This node's key and judgement."""
+        return self._core.identity
 
     @property
     def node_id(self) -> NodeId:
@@ -198,16 +210,17 @@ class GossipNode:
             self._hear_updates(event.peer, message.updates)
         match message:
             case Ping():
-                link.load = message.load or link.load
+                self._figures.heard(link, message.load)
                 core.send_probe(Ack, message.seq, link)
             case Ack():
+                self._figures.heard(link, message.load)
                 self._detector.acked(link, message)
             case PingRequest():
                 self._detector.relay(event.peer, message)
             case RelayAck() | Nack():
                 self._detector.relay_answered(message)
             case Gossip():
-                pass
+                self._figures.heard(link, message.load)
 
     def _hear_updates(self, source: NodeId, updates: tuple[msgspec.Raw, ...]) -> None:
         for part in updates:
@@ -280,11 +293,12 @@ class GossipNode:
     def _link_up(self, link: Link) -> None:
         core = self._core
         self._detector.heard(link)
+        self._figures.link_up(link)
         if link.peer in core.members:
             core.touch(link.peer)
+        self._rejoin.met(link.peer)
         self._rejoin.check_alone()
-        if link.dialled:
-            self._anti_entropy.sync(link.peer)
+        self._anti_entropy.link_up(link)
 
     def _link_down(self, event: LinkDown) -> None:
         self._links.down(event)
@@ -299,6 +313,11 @@ class GossipNode:
         self._ports.gone(node_id)
         self._links.pursue_soon()
         self._rejoin.remember_soon()
+        self._rejoin.check_alone()
+
+    def _revoked(self, event: PeerRevoked) -> None:
+        self._membership.revoke(event.peer)
+        self._rejoin.forget(event.peer)
         self._rejoin.check_alone()
 
     def _stalled(self, late_s: float) -> None:
@@ -317,14 +336,20 @@ class GossipNode:
         core = self._core
         if event.announcement == core.me.body.announcement or core.leaving:
             return
-        incarnation, version = core.me.order
-        core.sign_me(event.announcement, incarnation, version + 1)
-        core.spread(core.self_id, core.me.update)
+        self._say(event.announcement)
 
-    def _load(self, event: LoadChanged) -> None:
-        assert len(event.load) <= limits.LOAD_BYTES_MAX, "load figures are capped by their maker"
-        self._core.load = event.load
-        self._core.load_version += 1
+    def _renew(self, event: CredentialRenewed) -> None:
+        core = self._core
+        if event.credential == core.identity.credential or core.leaving:
+            return
+        core.identity = replace(core.identity, credential=event.credential)
+        self._say(core.me.body.announcement)
+
+    def _say(self, announcement: Announcement) -> None:
+        core = self._core
+        incarnation, version = core.me.order
+        core.sign_me(announcement, incarnation, version + 1)
+        core.spread(core.self_id, core.me.update)
 
     def _leave(self, _: LeaveRequested) -> None:
         core = self._core

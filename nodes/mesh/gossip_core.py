@@ -55,7 +55,8 @@ class Member:
 class Link:
     """One live link."""
 
-    __slots__ = ("acked_at", "address", "dialled", "link", "load", "load_sent", "peer", "rtt_s")
+    __slots__ = ("acked_at", "address", "dialled", "link", "load", "load_sends", "peer", "rtt_s",
+                 "rtt_shown_s")  # fmt: skip
 
     def __init__(self, peer: NodeId, link: LinkId, address: str, dialled: bool, now: float) -> None:
         self.peer = peer
@@ -65,25 +66,30 @@ class Link:
         self.acked_at = now
         """The latest proven round trip; the handshake is the first."""
         self.rtt_s: float | None = None
+        self.rtt_shown_s: float | None = None
+        """As of its latest publication."""
         self.load = b""
-        self.load_sent = 0
+        self.load_sends = 0
+        """How often the present load is still to be sent to this peer."""
 
 
 class Core:
     """The shared state of one node."""
 
     def __init__(self, identity: NodeIdentity, self_id: NodeId, config: GossipConfig,
-                 rng: random.Random, now: float) -> None:  # fmt: skip
+                 rng: random.Random, now: float, unix_s: float) -> None:  # fmt: skip
         self.identity = identity
         self.self_id = self_id
         self.config = config
         self.rng = rng
         self.now = now
+        self._unix_offset_s = unix_s - now
         self.timers = Timers()
         self.effects: list[GossipEffect] = []
         self.members: dict[NodeId, Member] = {}
         self.dead = DeadPeers(config.dead_expiry_s)
         self.links: dict[NodeId, Link] = {}
+        self.revoked: set[NodeId] = set()
         self.last_address: dict[NodeId, str] = {}
         self.broadcasts = Broadcasts()
         self.awareness = Awareness(config.awareness_max)
@@ -93,7 +99,6 @@ class Core:
         self.counters: Counter[str] = Counter()
         """Things refused or dropped, by name, for /metrics."""
         self.load = b""
-        self.load_version = 0
         self.stalled_at = -math.inf
         self.leaving = False
         self.me: Record
@@ -109,6 +114,11 @@ class Core:
     def size(self) -> int:
         """Nodes in the mesh as far as this one knows, itself included."""
         return len(self.members) + 1
+
+    @property
+    def unix_s(self) -> float:
+        """Unix time by this node's clock, as it was at the start; a clock set since does not matter."""
+        return self.now + self._unix_offset_s
 
     # --- saying ----------------------------------------------------------
 
@@ -128,8 +138,8 @@ class Core:
             updates += self.broadcasts.take(
                 _UPDATE_BUDGET_BYTES - 100 * len(first) - len(self.load)
             )
-        if link.load_sent != self.load_version:
-            link.load_sent = self.load_version
+        if link.load_sends:
+            link.load_sends -= 1
             load = self.load
         self.effects.append(SendDatagram(link.peer, codec.encode(kind(seq, updates, load))))
 
@@ -154,8 +164,8 @@ class Core:
         self.effects.extend(SendDatagram(peer, data) for peer in self.links if peer != but)
 
     def request(self, contact: Contact, message: msgspec.Struct, timeout_s: float,
-                on_answer: OnAnswer) -> None:  # fmt: skip
-        """Ask over a stream; `on_answer` is called once."""
+                on_answer: OnAnswer, fresh: bool = False) -> None:  # fmt: skip
+        """Ask over a stream (`fresh`: of a new connection); `on_answer` is called once."""
         if len(self._requests) >= REQUESTS_MAX:
             oldest = next(iter(self._requests))
             self.counters["requests_dropped"] += 1
@@ -163,7 +173,7 @@ class Core:
         self._last_request += 1
         request = RequestId(self._last_request)
         self._requests[request] = on_answer
-        self.effects.append(SendRequest(contact, request, codec.encode(message), timeout_s))
+        self.effects.append(SendRequest(contact, request, codec.encode(message), timeout_s, fresh))
 
     def answered(self, request: RequestId, answer: StreamMessage | None, refused: bool) -> None:
         """Hand an answer, or its absence, to who asked. Unknown numbers are late ones: ignored."""

@@ -35,9 +35,11 @@ class MemberView:
     version: int
     announcement: Announcement
     rtt_s: float | None
-    """Smoothed round trip of this node's own probes; None: never measured. As of the latest change of
-    anything else: like `load` it causes no publication; `GossipNode.members` has the current one."""
+    """Smoothed round trip of this node's own probes; None: never measured. Published when it has moved by
+    a quarter, at most every `GossipConfig.load_interval_s`."""
     load: bytes = b""
+    """The peer's latest load figures, as its `LoadChanged` had them; empty where there is no link to it.
+    A change is published at most every `load_interval_s`, with version and incarnation as they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,9 @@ class SendRequest:
     request: RequestId
     data: bytes
     timeout_s: float
+    fresh: bool = False
+    """True: over a new connection, even where a link is up. The link may be one that only this end still
+    holds; whichever connection is in use afterwards, streams on the old one go on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,8 +155,23 @@ class AnnouncementChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class CredentialRenewed:
+    """This node's credential was signed anew (half its life is over, or a new epoch): spread it.
+
+    Others judge a record by the credential in it when they learn it, so a node that never hands in its
+    new one cannot be learnt by newcomers once the old one has expired. Equal content is ignored.
+    """
+
+    credential: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LoadChanged:
-    """Fresh load figures, opaque to gossip, at most `limits.LOAD_BYTES_MAX`; newest wins."""
+    """Fresh load figures, opaque to gossip, at most `limits.LOAD_BYTES_MAX`; newest wins.
+
+    May come as often as it likes: linked members are told at most every `GossipConfig.load_interval_s`,
+    and of a load that has not changed not at all.
+    """
 
     load: bytes
 
@@ -193,6 +208,7 @@ GossipEvent = (
     | PeerUseFailed
     | PeerRevoked
     | AnnouncementChanged
+    | CredentialRenewed
     | LoadChanged
     | NoticeIssued
     | LeaveRequested

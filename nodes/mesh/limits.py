@@ -4,6 +4,8 @@ MEMBERS_MAX = 4_096
 """Members in the table; further unknown ids are not learnt (counted)."""
 DEAD_PEERS_MAX = 4_096
 """Remembered deaths; the oldest is forgotten first."""
+REVOKED_MAX = 4_096
+"""Ids that the core refuses by itself; further ones are refused by their credential alone."""
 DATAGRAM_BYTES_MAX = 1_150
 """Payload of one DATAGRAM frame: a 1,200-byte QUIC packet less header, tag and frame type."""
 STREAM_FRAME_BYTES_MAX = 1_048_576
@@ -19,6 +21,10 @@ NAME_CHARS_MAX = 128
 ADDRESS_CHARS_MAX = 64
 ADDRESSES_MAX = 8
 SERVING_MAX = 16
+SPLITS_MAX = 4
+"""Splits that one node announces as host, or lends itself to."""
+SPLIT_WORKERS_MAX = 32
+"""Workers of one split: beyond, each further hop costs more than its memory brings."""
 MODELS_ON_DISK_MAX = 200
 MODELS_WANTED_MAX = 32
 RTTS_MAX = 16

@@ -42,10 +42,13 @@ class Links:
     def up(self, event: LinkUp) -> None:
         """A link is ready; it replaces an earlier one to the same peer."""
         core = self._core
+        if event.peer in core.revoked:
+            core.effects.append(CloseLink(event.peer, event.link, "revoked"))
+            return
         link = Link(event.peer, event.link, event.address, event.dialled, core.now)
         before = core.links.get(event.peer)
         if before is not None:
-            link.rtt_s, link.load = before.rtt_s, before.load
+            link.rtt_s, link.rtt_shown_s, link.load = before.rtt_s, before.rtt_shown_s, before.load
         core.links[event.peer] = link
         if event.address:
             self._remember(event.peer, event.address)
@@ -128,7 +131,7 @@ class Links:
             return max(pursuit.next_at, pursuit.dialling_until)
         core.effects.append(OpenLink(core.contact(peer), config.dial_timeout_s))
         pursuit.dialling_until = core.now + config.dial_timeout_s
-        pursuit.next_at = core.now + pursuit.wait_s * core.rng.uniform(0.8, 1.2)
+        pursuit.next_at = core.now + pursuit.wait_s * core.rng.uniform(0.8, 1.0)
         pursuit.wait_s = min(pursuit.wait_s * 2, config.redial_max_s)
         return max(pursuit.next_at, pursuit.dialling_until)
 

@@ -13,9 +13,10 @@ import msgspec
 from nodes.mesh import limits
 from nodes.mesh.dead_peers import DeadPeer
 from nodes.mesh.gossip_core import Core, Member
-from nodes.mesh.gossip_effects import CloseLink, MemberState, MemberView, ReportTwin
+from nodes.mesh.gossip_effects import CloseLink, MemberState, MemberView
 from nodes.mesh.ids import NodeId
 from nodes.mesh.messages import Accusation, Claim, Gossip
+from nodes.mesh.own_id import OwnId
 from nodes.mesh.records import Record, believed, claim_verified, with_claim
 
 
@@ -24,18 +25,14 @@ class Membership:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.own = OwnId(core)
         self.departed: list[MemberView] = []
         """Views of who died or left in this event: told once."""
-        self.revoked: set[NodeId] = set()
         self.on_return: Callable[[Record], None] = lambda record: None
         self.on_unknown_body: Callable[[NodeId, NodeId], None] = lambda subject, source: None
         self.on_newer: Callable[[NodeId], None] = lambda node_id: None
         self.on_gone: Callable[[NodeId], None] = lambda node_id: None
         self.on_joined: Callable[[NodeId], None] = lambda node_id: None
-        self._twin_boot = b""
-        self._twin_since = 0.0
-        self._twin_outbid = 0
-        self._twin_told = False
 
     # --- a subject's own word --------------------------------------------
 
@@ -43,9 +40,9 @@ class Membership:
         """Take a record in, if it is news and believable. From its subject itself it also ends a death."""
         core, node_id = self._core, record.node_id
         if node_id == core.self_id:
-            self._own_id(record)
+            self.own.heard(record)
             return
-        if node_id in self.revoked:
+        if node_id in core.revoked:
             return
         dead = core.dead.get(node_id)
         if dead is not None and not self._may_return(record, source, dead):
@@ -91,7 +88,7 @@ class Membership:
         if dead is not None and claim.incarnation <= dead.incarnation:
             return
         if held is None or held.claim.digest != claim.digest:
-            if node_id not in self.revoked:
+            if node_id not in core.revoked:
                 self.on_unknown_body(node_id, source)
             return
         if not claim_verified(core.identity, claim, held.body.public_key):
@@ -179,57 +176,22 @@ class Membership:
         self.on_gone(node_id)
 
     def revoke(self, node_id: NodeId) -> None:
-        """Drop a member for good: its credential was withdrawn."""
+        """Drop a node for good, member or not yet: its credential was withdrawn."""
         core = self._core
-        if len(self.revoked) < limits.DEAD_PEERS_MAX:
-            self.revoked.add(node_id)
-        self.die(node_id, "its membership was revoked", announce=False)
-        core.dead.forget(node_id)
-
-    # --- about ourselves -------------------------------------------------
-
-    def refute(self, accused_incarnation: int) -> None:
-        """Somebody says that this node is suspect or dead: live on under a higher incarnation."""
-        core = self._core
-        if accused_incarnation < core.me.claim.incarnation or core.leaving:
+        if node_id == core.self_id or node_id in core.revoked:
             return
-        self.reincarnate(accused_incarnation + 1)
-        core.awareness.change(1)
-
-    def reincarnate(self, incarnation: int) -> None:
-        """Sign a claim of this incarnation and tell it at once."""
-        core = self._core
-        core.sign_me(core.me.body.announcement, incarnation, core.me.claim.version)
-        core.spread(core.self_id, core.me.update)
-        core.flood(core.me.update)
-
-    def _own_id(self, record: Record) -> None:
-        """A record under our own id from another start of the process: our past, or a twin."""
-        core = self._core
-        if record.order <= core.me.order or record.body.boot == core.identity.boot:
-            return
-        if not believed(core.identity, record):
-            core.counters["records_refused"] += 1
-            return
-        boot, incarnation = record.body.boot, record.claim.incarnation
-        outbid = boot == self._twin_boot and incarnation > self._twin_outbid
-        if outbid and core.now - self._twin_since <= core.config.twin_grace_s:
-            self._tell_twin()
-        self._twin_boot, self._twin_since = boot, core.now
-        self._twin_outbid = incarnation + 1
-        self.reincarnate(incarnation + 1)
-
-    def _tell_twin(self) -> None:
-        core = self._core
-        if self._twin_told:
-            return
-        self._twin_told = True
-        text = (
-            f"another running process uses this node's key (id {core.self_id[:16]}): stop one of them, "
-            "or give the second its own MESH_LLM_HOME or MESH_LLM_EPHEMERAL_KEY=1"
+        if len(core.revoked) < limits.REVOKED_MAX:
+            core.revoked.add(node_id)
+        core.story(
+            "revoked", node_id, f"{core.name(node_id)} was expelled: its membership was revoked"
         )
-        core.story("twin_key", core.self_id, text, "error")
-        core.effects.append(ReportTwin(text))
+        member = core.members.get(node_id)
+        if member is not None:
+            self._remove(member, MemberState.DEAD)
+        core.dead.forget(node_id)
+        link = core.links.pop(node_id, None)
+        if link is not None:
+            core.effects.append(CloseLink(node_id, link.link, "revoked"))
 
 
 def _accusation(core: Core, subject: bytes, incarnation: int, refused: bool) -> bytes:

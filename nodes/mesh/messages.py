@@ -130,9 +130,10 @@ class Nack(msgspec.Struct, array_like=True, tag=5):
 
 
 class Gossip(msgspec.Struct, array_like=True, tag=6):
-    """Updates with no probe to ride on."""
+    """Updates, or a fresh load, with no probe to ride on."""
 
     updates: Updates = ()
+    load: Load = b""
 
 
 Datagram = Ping | Ack | PingRequest | RelayAck | Nack | Gossip

@@ -26,6 +26,8 @@ class ServingOptions:
 
     serve_all: bool = False
     """Serve every wanted model that fits, not the first alone."""
+    force_split: bool = False
+    """Split even what fits; gossiped, so that the whole group agrees."""
     context: int | None = None
     parallel: int | None = None
     draft_max: int = 8
@@ -62,6 +64,8 @@ class NotPlaced:
     need_bytes: int
     have_bytes: int
     reason: str
+    taken: bool = False
+    """True: it might fit, but the node serves another model; False: it does not fit."""
 
 
 def place(
@@ -75,11 +79,14 @@ def place(
     decisions: list[Placed | NotPlaced] = []
     for wish in wanted:
         if taken and not options.serve_all:
-            need = _least_need(wish, options)
+            need = least_need(wish.model, options, wish.draft)
             reason = "this node already serves a model; another node may serve it (or --serve-all)"
-            decisions.append(NotPlaced(wish, need, free_bytes, reason))
+            decisions.append(NotPlaced(wish, need, free_bytes, reason, taken=True))
             continue
         decision = _fit_one(wish, free_bytes, options)
+        if isinstance(decision, NotPlaced) and wish.draft is not None:
+            # A draft only makes answers come sooner: without it is better than not at all.
+            decision = _fit_one(Wanted(wish.model, None), free_bytes, options)
         decisions.append(decision)
         if isinstance(decision, Placed):
             free_bytes -= decision.need_bytes
@@ -100,20 +107,22 @@ def _fit_one(wish: Wanted, free_bytes: int, options: ServingOptions) -> Placed |
         )
         if need <= free_bytes and not (cramped and parallel > 1 and options.parallel is None):
             return Placed(wish, context, parallel, need)
-    need = _least_need(wish, options)
+    need = least_need(wish.model, options, wish.draft)
     return NotPlaced(wish, need, free_bytes, waiting_text(need, free_bytes))
 
 
-def _least_need(wish: Wanted, options: ServingOptions) -> int:
+def least_need(model: ModelFacts, options: ServingOptions, draft: ModelFacts | None = None) -> int:
+    """Return the fewest bytes with which this node would serve a model as its operator wants it."""
     parallel = options.parallel or 1
-    context = options.context or fit.least_context(wish.model)
-    return fit.memory_needed(wish.model, context, parallel, wish.draft).total_bytes
+    context = options.context or fit.least_context(model)
+    return fit.memory_needed(model, context, parallel, draft).total_bytes
 
 
 def waiting_text(need_bytes: int, have_bytes: int) -> str:
     """Return the line of scenario 4, in decimal GB."""
-    return f"Waiting for more peers - need {_gb(need_bytes)}, have {_gb(have_bytes)}"
+    return f"Waiting for more peers - need {gb(need_bytes)}, have {gb(have_bytes)}"
 
 
-def _gb(size_bytes: int) -> str:
+def gb(size_bytes: int) -> str:
+    """Return decimal GB with one digit, as people read it: ``18.7 GB``; small sizes in MB."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"

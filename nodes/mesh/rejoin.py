@@ -1,9 +1,11 @@
-"""Finding the way back: contacts while alone, the dead now and then, returns only heard of.
+"""Finding the way back: contacts while alone or never met, the dead now and then, returns only heard of.
 
 A node without any link redials its contacts (tokens, last known peers) with backoff, at most 60 s apart
-(scenario 12). Every few seconds one of the remembered dead is dialled, which heals partitions: gossip may
-not re-add the dead, so somebody has to touch them. A later life that gossip reports is dialled after a
-random wait, so that a restarted node is not met by everyone at once.
+(scenario 12). So it does a contact that it never met, also while it has other links: those may be an
+island, and whoever was named is perhaps the only bridge to the rest (simulator, seed 59). Every few
+seconds one of the remembered dead is dialled, which heals partitions: gossip may not re-add the dead, so
+somebody has to touch them. A later life that gossip reports is dialled after a random wait, so that a
+restarted node is not met by everyone at once.
 """
 
 from nodes.mesh import limits
@@ -15,6 +17,7 @@ from nodes.mesh.links import Links
 from nodes.mesh.records import Record
 
 CONTACTS_MAX = 32
+"""Contacts kept; the one named longest ago is forgotten first."""
 _REMEMBER_AFTER_S = 5.0
 
 
@@ -27,6 +30,10 @@ class Rejoin:
         self._contacts: dict[Contact, None] = {}
         self._wait_s = core.config.redial_min_s
         self._alone = False
+        self._unmet: dict[NodeId, tuple[Contact, float]] = {}
+        """Named, never linked since; with the time when it was named."""
+        self._unmet_wait_s = core.config.redial_min_s
+        self._seeking = False
         self._remembering = False
         self._returns: dict[NodeId, int] = {}
         self._reconnect_later()
@@ -35,14 +42,56 @@ class Rejoin:
 
     def join(self, contacts: tuple[Contact, ...]) -> None:
         """Dial these now, and again while there is no link. Their deaths are forgotten."""
+        core = self._core
         for contact in contacts:
+            if contact.node_id == core.self_id:
+                continue
+            self._contacts.pop(contact, None)
+            self._contacts[contact] = None
             if contact.node_id is not None:
-                self._core.dead.forget(contact.node_id)
-            if contact.node_id != self._core.self_id and len(self._contacts) < CONTACTS_MAX:
-                self._contacts[contact] = None
-        self._wait_s = self._core.config.redial_min_s
+                core.dead.forget(contact.node_id)
+                if contact.node_id not in core.links:
+                    self._unmet[contact.node_id] = (contact, core.now)
+        while len(self._contacts) > CONTACTS_MAX:
+            del self._contacts[next(iter(self._contacts))]
+        while len(self._unmet) > CONTACTS_MAX:
+            del self._unmet[next(iter(self._unmet))]
+        self._wait_s = self._unmet_wait_s = core.config.redial_min_s
         self._dial_all()
         self.check_alone()
+        self._seek_later()
+
+    # --- named and never met ---------------------------------------------
+
+    def met(self, node_id: NodeId) -> None:
+        """There was a link to this node."""
+        self._unmet.pop(node_id, None)
+
+    def forget(self, node_id: NodeId) -> None:
+        """This node was revoked: it is dialled no more."""
+        self._unmet.pop(node_id, None)
+        self._contacts = {c: None for c in self._contacts if c.node_id != node_id}
+
+    def _seek_later(self) -> None:
+        core = self._core
+        if self._unmet and not self._seeking:
+            self._seeking = True
+            core.timers.at(core.now + self._unmet_wait_s * core.rng.uniform(0.8, 1.0), self._seek)
+
+    def _seek(self, _: None) -> None:
+        core = self._core
+        self._seeking = False
+        if core.leaving:
+            return
+        oldest = core.now - core.config.dead_expiry_s
+        self._unmet = {i: (c, at) for i, (c, at) in self._unmet.items() if at > oldest}
+        if core.links:  # a node that is alone dials them all anyway
+            for contact, _at in self._unmet.values():
+                self._links.dial(contact)
+        self._unmet_wait_s = min(self._unmet_wait_s * 2, core.config.redial_max_s)
+        self._seek_later()
+
+    # --- alone, again ----------------------------------------------------
 
     def check_alone(self, _: NodeId | None = None) -> None:
         """A link came or went: start or stop redialling."""

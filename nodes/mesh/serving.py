@@ -4,12 +4,15 @@ Rules:
 - One engine a model; a model is started when it is wanted, placed, and an engine is there.
 - A start happens only if the desired set or the actual run changed: samples never restart anything.
 - A dropped model's wish is gone until somebody asks for it again.
+- What the mesh asked for gives way to what the operator asks for, and goes back without a word of leaving.
 - After `stop` nothing starts any more; when the last run has ended the node may leave.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from nodes.mesh import events as ev
+from nodes.mesh.causes import Cause
 from nodes.mesh.effects import Effect, LeaveAndExit, RecordEvent, StartServer, StopServer
 from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.placement import NotPlaced, Placed, ServingOptions, Wanted, place
@@ -30,6 +33,12 @@ class Serving:
         self.engine_reason = ""
         self.resources: Resources | None = None
         self.wanted: dict[ModelName, Wanted] = {}
+        self.causes: dict[ModelName, Cause] = {}
+        """Why each wanted model is wanted."""
+        self.expected: dict[ModelName, Cause] = {}
+        """What the mesh asked for and the shell is still resolving, under the name asked for."""
+        self.explained: dict[ModelName, str] = {}
+        """Why a model waits, as the election over the whole mesh sees it."""
         self.resolving: dict[ModelName, ev.ModelResolving] = {}
         self.refused: dict[ModelName, str] = {}
         self.unplaced: dict[ModelName, NotPlaced] = {}
@@ -85,8 +94,11 @@ class Serving:
                 self.resolving[event.name] = event
             case ev.ModelWanted():
                 yield from self._want(event)
-            case ev.ModelRefused(name, reason):
+            case ev.ModelRefused(name, reason, for_mesh):
                 self.resolving.pop(name, None)
+                if for_mesh:
+                    self.expected.pop(name, None)
+                    return
                 self.refused.pop(name, None)
                 while len(self.refused) >= REFUSED_MAX:
                     del self.refused[next(iter(self.refused))]
@@ -105,11 +117,46 @@ class Serving:
             case ev.TimePassed():
                 pass
 
+    def expect(self, name: ModelName, cause: Cause) -> None:
+        """Remember that the mesh asks for a model: the next `ModelWanted` for it is not the operator's."""
+        self.expected[name] = cause
+
+    def give_back(self, name: ModelName) -> Iterator[Effect]:
+        """Serve what the mesh asked for no longer, or no longer wait for its file; the node stays."""
+        self.expected.pop(name, None)
+        self.resolving.pop(name, None)
+        if self.causes.get(name, Cause.OWN) is not Cause.OWN:
+            self._forget(name)
+            yield from self._stop_run(name)
+
+    def explain(self, name: ModelName, text: str) -> bool:
+        """Let a model that waits give this reason; return whether it waits and gave another."""
+        self.explained[name] = text
+        waits = self.unplaced.get(name)
+        if waits is None or waits.taken or waits.reason == text:
+            return False
+        self.unplaced[name] = replace(waits, reason=text)
+        return True
+
+    def _forget(self, name: ModelName) -> None:
+        self.wanted.pop(name, None)
+        self.causes.pop(name, None)
+        self.unplaced.pop(name, None)
+        self.explained.pop(name, None)
+
     def _want(self, event: ev.ModelWanted) -> Iterator[Effect]:
-        name = event.model.name
-        for known in (name, event.asked_as or name):
+        name, asked = event.model.name, event.asked_as or event.model.name
+        for known in (name, asked):
             self.resolving.pop(known, None)
             self.refused.pop(known, None)
+        cause = self.expected.pop(asked, None) if event.for_mesh else Cause.OWN
+        if cause is None or (cause is not Cause.OWN and name in self.wanted):
+            return  # Given back meanwhile, or the operator asked for it too.
+        if cause is Cause.OWN and not self.options.serve_all:
+            for other in [n for n, why in self.causes.items() if why is not Cause.OWN]:
+                if other != name:
+                    yield from self.give_back(other)
+        self.causes[name] = cause
         slot = self.slots.get(name)
         if slot is not None and slot.gave_up:
             slot.forgive()  # Asking for it again is asking for a fresh try.
@@ -163,11 +210,11 @@ class Serving:
         if self.refused.pop(event.name, None) is not None:
             text = f"{event.name}, which could not be served, is off the list."
             yield RecordEvent("model_dropped", text, model=event.name)
-        if self.wanted.pop(event.name, None) is None:
+        if event.name not in self.wanted:
             return
+        self._forget(event.name)
         # A model that is still being fetched is one that this node is to serve.
         self._leave_when_empty = event.leave_after and not self.wanted and not self.resolving
-        self.unplaced.pop(event.name, None)
         yield RecordEvent("model_dropped", f"{event.name} is no longer served.", model=event.name)
         yield from self._stop_run(event.name)
 
@@ -212,14 +259,20 @@ class Serving:
         for decision in place(missing, free_bytes, len(held), self.options):
             name = decision.wanted.model.name
             if isinstance(decision, NotPlaced):
-                if name not in self.unplaced:
-                    yield RecordEvent("model_waits", f"{name}: {decision.reason}", "warning", name)
-                self.unplaced[name] = decision
+                yield from self._waits(name, decision)
                 continue
             slot = self.slots.setdefault(name, Slot())
             self.unplaced.pop(name, None)
             if slot.may_start(now):
                 yield from self._start(slot, decision, now)
+
+    def _waits(self, name: ModelName, decision: NotPlaced) -> Iterator[Effect]:
+        """Note that a wanted model does not run, with the mesh's own reason where there is one."""
+        told = self.explained.get(name, decision.reason)
+        reason = decision.reason if decision.taken else told
+        if name not in self.unplaced:
+            yield RecordEvent("model_waits", f"{name}: {reason}", "warning", name)
+        self.unplaced[name] = replace(decision, reason=reason)
 
     def _start(self, slot: Slot, placed: Placed, now: float) -> Iterator[Effect]:
         self._last_run_id += 1

@@ -7,7 +7,7 @@ Keys and their objects (all strings in them may be hostile: they come from files
 
 - ``node``: ``{node_id, name, version, role, is_host, is_client, state, api_port, console_port,
   quic_port, api_url, console_url, started_at, mesh_id}``; state is ``starting``, ``serving``,
-  ``waiting``, ``failed`` or ``stopping``.
+  ``waiting``, ``failed`` or ``stopping``. Optional: ``approval: bool`` (new machines wait for an operator).
 - ``engine``: ``{state: "missing" | "found", version, build, rpc_version, source, reason, starts}``.
 - ``resources``: the fields of `resources.Resources`, bytes and percent, plus ``used_bytes`` (what
   this node's plans take of `offered_bytes`).
@@ -16,7 +16,9 @@ Keys and their objects (all strings in them may be hostile: they come from files
   quantisation, parameters, layers, context, slots, capabilities, need_bytes, node_count, nodes: [node id],
   starts, in_flight, requests, tokens, requests_per_s, tokens_per_s, ttfb_p50_ms, draft, on_disk: [node id],
   wanted_by: [node id], dropped: bool, hosts: [{node_id, state, slots, context, in_flight, tokens_per_s,
-  ttfb_p50_ms}]}``; `node_count` and `nodes` count every node where it can answer now.
+  ttfb_p50_ms}]}``; `node_count` and `nodes` count every node where it can answer now. Optional: ``needed``
+  (one sentence: what a cold one would need), ``bytes_per_s`` (of its download), and in each host ``workers:
+  [{node_id, share, via, rtt_ms}]`` (who computes a split with it), so that every viewer can draw every split.
 - ``peer/<node id>``: ``{id, name, role: "host" | "worker" | "standby", state: "alive" | "late" |
   "suspect" | "dead" | "left", serving: [name], vram_gb, rtt_ms, version, addresses, on_disk: [name],
   wanted: [name], used_gb, in_flight, tokens_per_s, lane: "tcp" | "quic" | null, since}``; `late` missed its
@@ -30,7 +32,8 @@ Keys and their objects (all strings in them may be hostile: they come from files
   a database that is read-only); dropped when it no longer holds.
 
 History (`effects.RecordEvent`) and engine log lines travel beside the map: they are appended, never
-replaced.
+replaced. A history entry is ``{at, kind, level, text, model, node}``, `node` the id of the node that it
+is about, or empty.
 """
 
 from typing import Any

@@ -47,6 +47,18 @@ class Suspicion:
         self.postponed = 0
 
 
+class _Check:
+    """One verification: the ways on which it runs, and whether it is decided."""
+
+    __slots__ = ("open", "over", "started", "suspicion")
+
+    def __init__(self, suspicion: Suspicion, ways: int, now: float) -> None:
+        self.suspicion = suspicion
+        self.open = ways
+        self.over = False
+        self.started = now
+
+
 class Suspicions:
     """All suspects of one node."""
 
@@ -76,7 +88,7 @@ class Suspicions:
         """Take an accusation from anyone, this node included."""
         core, node_id = self._core, NodeId(accusation.node_id.hex())
         if node_id == core.self_id:
-            self._membership.refute(accusation.incarnation)
+            self._membership.own.refute(accusation.incarnation)
             return
         member = core.members.get(node_id)
         if member is None or accusation.incarnation < member.record.claim.incarnation:
@@ -184,23 +196,36 @@ class Suspicions:
                 self._waiting.append(node_id)
             return
         core = self._core
+        link = core.links.get(node_id)
         suspicion.checking = True
         self._checking += 1
-        started = core.now
+        # A silent link may be one that only this end still holds (the peer closed it while they were
+        # apart, or was restarted): a new connection is tried beside it. Seed 188.
+        ways = (False,) if link is None or link.acked_at > suspicion.since else (False, True)
+        check = _Check(suspicion, len(ways), core.now)
+        for fresh in ways:
+            core.request(
+                core.contact(node_id),
+                Check(suspicion.incarnation),
+                core.config.verify_timeout_s,
+                lambda answer, refused: self._came_back(node_id, check, answer, refused),
+                fresh,
+            )
 
-        def on_answer(answer: StreamMessage | None, refused: bool) -> None:
-            self._checking -= 1
-            if self.suspects.get(node_id) is suspicion:
-                suspicion.checking = False
-                self._verified(node_id, suspicion, answer, refused, started)
-            self._next_waiting()
-
-        core.request(
-            core.contact(node_id),
-            Check(suspicion.incarnation),
-            core.config.verify_timeout_s,
-            on_answer,
-        )
+    def _came_back(self, node_id: NodeId, check: _Check, answer: StreamMessage | None,
+                   refused: bool) -> None:  # fmt: skip
+        """One way brought an answer, or none: the first answer counts, or the last failure."""
+        check.open -= 1
+        if refused:
+            self._ports.refused(node_id, None)
+        if check.over or (check.open and not isinstance(answer, CheckAnswer)):
+            return
+        check.over = True
+        self._checking -= 1
+        if self.suspects.get(node_id) is check.suspicion:
+            check.suspicion.checking = False
+            self._verified(node_id, check.suspicion, answer, check.started)
+        self._next_waiting()
 
     def _next_waiting(self) -> None:
         while self._waiting:
@@ -210,7 +235,7 @@ class Suspicions:
                 return
 
     def _verified(self, node_id: NodeId, suspicion: Suspicion, answer: StreamMessage | None,
-                  refused: bool, started: float) -> None:  # fmt: skip
+                  started: float) -> None:  # fmt: skip
         core = self._core
         if isinstance(answer, CheckAnswer):
             record = parse_record(bytes(answer.me))
@@ -223,10 +248,6 @@ class Suspicions:
             suspicion.postponed += 1
             self._set_timer(node_id, suspicion, core.now + core.config.stall_grace_s)
             return
-        if refused:
-            self._ports.refused(node_id, None)
-            if node_id not in self.suspects:
-                return
         suspicion.unreachable = True
         if suspicion.reported or core.now >= suspicion.deadline:
             self._die(node_id, suspicion)

@@ -4,21 +4,17 @@ Pure and total: called after every event, compared with the last result, so that
 leave the core.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.model_facts import ModelFacts
+from nodes.mesh.own_facts import STATE_OF_RUN
 from nodes.mesh.reconcile import Run, RunState, Slot
 from nodes.mesh.routing import ModelState, RoutingTable, Upstream
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import Entry, State
-
-_STATE_OF_RUN = {
-    RunState.STARTING: ModelState.LOADING,
-    RunState.READY: ModelState.READY,
-    RunState.STOPPING: ModelState.DRAINING,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +35,8 @@ class Me:
     console_url: str | None
 
 
-def routing_table(me: Me, serving: Serving) -> RoutingTable:
-    """Return the table by which requests are routed now."""
+def routing_table(me: Me, serving: Serving, elsewhere: Iterable[Upstream] = ()) -> RoutingTable:
+    """Return the table by which requests are routed now: this node's engines, then those `elsewhere`."""
     upstreams = [
         _upstream(me, name, slot.run)
         for name, slot in serving.slots.items()
@@ -55,6 +51,7 @@ def routing_table(me: Me, serving: Serving) -> RoutingTable:
     for name, resolving in serving.resolving.items():
         share = resolving.done_bytes / resolving.total_bytes if resolving.total_bytes else None
         upstreams.append(_soon(me, name, resolving.phase, share))
+    upstreams.extend(elsewhere)
     return RoutingTable(me.node_id, tuple(upstreams), me.started_at)
 
 
@@ -63,7 +60,7 @@ def _upstream(me: Me, name: ModelName, run: Run) -> Upstream:
     return Upstream(
         node_id=me.node_id,
         model=name,
-        state=_STATE_OF_RUN[run.state],
+        state=STATE_OF_RUN[run.state],
         host=ready.host if ready else None,
         port=ready.port if ready else None,
         slots=ready.slots if ready else run.plan.parallel,
@@ -215,7 +212,7 @@ def _model(me: Me, serving: Serving, name: ModelName) -> Entry:
 def _standing(serving: Serving, name: ModelName, slot: Slot) -> tuple[str, str, str]:
     """Return (status, state, reason) of a model: warm, loading or cold, and why."""
     if slot.run is not None:
-        state = _STATE_OF_RUN[slot.run.state]
+        state = STATE_OF_RUN[slot.run.state]
         status = {ModelState.READY: "warm", ModelState.LOADING: "loading"}.get(state, "cold")
         return status, state.value, ""
     if serving.stopping:

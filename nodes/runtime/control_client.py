@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nodes.runtime.home import read_running, read_secret
+from nodes.runtime.home import home_of_port, read_running, read_secret
 
 TIMEOUT_S = 40.0
 """A `load` answers sooner, its download done or not; a drop waits for no stream."""
@@ -24,7 +24,7 @@ def call(home: Path, word: str, body: dict[str, Any] | None, port: int | None = 
     Raises:
         NodeNotReached: none runs, it does not answer, or it is another home's.
     """
-    secret = read_secret(home)
+    secret = read_secret(home if port is None else home_of_port(home, port))
     running = read_running(home)
     if port is None and running is None:
         raise NodeNotReached(

@@ -7,20 +7,37 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
+from nodes.mesh.announcement import Announcement
 from nodes.mesh.effects import (
     ChangeRoutes,
     Effect,
     LeaveAndExit,
+    LinkEffect,
     PublishDelta,
     RecordEvent,
+    ResolveModel,
     StartServer,
     StopServer,
 )
-from nodes.mesh.events import Event, ServerLoadSampled, TimePassed
-from nodes.mesh.ids import RunId
-from nodes.mesh.node import MeshNode
+from nodes.mesh.events import ServerLoadSampled, TimePassed
+from nodes.mesh.gossip import GossipNode
+from nodes.mesh.gossip_effects import (
+    CloseLink,
+    OpenLink,
+    ProbePort,
+    PublishNotice,
+    RememberContacts,
+    ReportTwin,
+    SendAnswer,
+    SendDatagram,
+    SendRequest,
+)
+from nodes.mesh.gossip_events import DatagramReceived
+from nodes.mesh.ids import ModelName, RunId
+from nodes.mesh.node import Input, MeshNode
 from nodes.mesh.plans import ServerPlan
 from nodes.mesh.routing import RoutingTable
 from nodes.runtime.feed import Feed
@@ -28,8 +45,9 @@ from nodes.runtime.feed import Feed
 log = logging.getLogger("mesh.driver")
 
 INBOX_MAX = 10_000
-"""Events that may wait. The node makes a few a second, so a full inbox means a stuck loop: samples
-are thrown away there, anything else still gets in, because a lost exit would never be told again."""
+"""Events that may wait. A full inbox means a stuck loop: samples and datagrams are thrown away there (a
+network may lose those anyway), anything else still gets in: a lost exit would never be told again."""
+_MAY_BE_LOST = (ServerLoadSampled, DatagramReceived)
 
 
 class Actions(Protocol):
@@ -37,8 +55,13 @@ class Actions(Protocol):
 
     def start_server(self, plan: ServerPlan) -> None: ...
     def stop_server(self, run_id: RunId, grace_s: float) -> None: ...
+    def resolve_model(self, name: ModelName, download: bool) -> None: ...
     def change_routes(self, table: RoutingTable) -> None: ...
     def leave_and_exit(self, exit_code: int, reason: str) -> None: ...
+    def perform_link(self, effect: LinkEffect) -> None: ...
+    def remember_contacts(self, effect: RememberContacts) -> None: ...
+    def notice_published(self, notice: PublishNotice) -> None: ...
+    def twin_reported(self, text: str) -> None: ...
 
 
 class Driver:
@@ -48,16 +71,24 @@ class Driver:
         self.node = node
         self._feed = feed
         self._actions = actions
-        self._inbox: deque[Event] = deque()
+        self._inbox: deque[Input] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
 
-    def post(self, event: Event) -> None:
+    def post(self, event: Input) -> None:
         """Hand in an event. From the loop's thread only."""
-        if len(self._inbox) >= INBOX_MAX and isinstance(event, ServerLoadSampled):
+        if len(self._inbox) >= INBOX_MAX and isinstance(event, _MAY_BE_LOST):
             return
         self._inbox.append(event)
         self._idle.clear()
+        self._wake.set()
+
+    def enter_mesh(
+        self, make: Callable[[Announcement], GossipNode], mesh_id: str, quic_port: int | None
+    ) -> None:
+        """Let the core be in this mesh from now on (`MeshNode.enter_mesh`)."""
+        for effect in self.node.enter_mesh(make, mesh_id, quic_port, time.monotonic()):
+            self._do(effect)
         self._wake.set()
 
     async def settled(self) -> None:
@@ -89,7 +120,7 @@ class Driver:
         except TimeoutError:
             return
 
-    def _step(self, event: Event) -> None:
+    def _step(self, event: Input) -> None:
         for effect in self.node.handle(event, time.monotonic()):
             self._do(effect)
 
@@ -107,6 +138,18 @@ class Driver:
                 self._record(effect)
             case LeaveAndExit(exit_code, reason):
                 self._actions.leave_and_exit(exit_code, reason)
+            case ResolveModel(name, download):
+                self._actions.resolve_model(name, download)
+            case SendDatagram() | SendRequest() | SendAnswer() | OpenLink() | CloseLink():
+                self._actions.perform_link(effect)
+            case ProbePort():
+                self._actions.perform_link(effect)
+            case RememberContacts():
+                self._actions.remember_contacts(effect)
+            case PublishNotice():
+                self._actions.notice_published(effect)
+            case ReportTwin(text):
+                self._actions.twin_reported(text)
 
     def _record(self, effect: RecordEvent) -> None:
         level = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -120,5 +163,6 @@ class Driver:
                 "level": effect.level,
                 "text": effect.text,
                 "model": effect.model,
+                "node": effect.node_id,
             }
         )

@@ -42,7 +42,7 @@ class DeltaMessage:
 
 @dataclass(frozen=True, slots=True)
 class HistoryMessage:
-    """One line of history: ``{at, kind, level, text, model}``, `at` in Unix seconds."""
+    """One line of history: ``{at, kind, level, text, model, node}``, `at` in Unix seconds."""
 
     seq: int
     entry: dict[str, Any]

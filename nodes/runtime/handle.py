@@ -47,6 +47,10 @@ class Operator(Protocol):
     async def load(self, model: str) -> OperatorResult: ...
     async def restart(self, model: str) -> OperatorResult: ...
     async def stop(self) -> OperatorResult: ...
+    async def why(self, model: str) -> OperatorResult:
+        """`found`: ``{"why": document}``, see `nodes.mesh.reasons.why`."""
+        ...
+
     async def tokens(self) -> OperatorResult:
         """`found`: ``{"tokens": [{id, label, issuer, expires_s, uses_left, clients_only, revoked}]}``."""
         ...
@@ -58,12 +62,20 @@ class Operator(Protocol):
         ...
 
     async def revoke_token(self, token_id: str) -> OperatorResult: ...
+    async def rotate(self) -> OperatorResult:
+        """Give the mesh a new key: every invite token of before ends; members fetch the new key."""
+        ...
+
     async def forget(self, node_id: str) -> OperatorResult:
         """Take a node that died or left off the lists; it may come back by itself."""
         ...
 
     async def revoke(self, node_id: str) -> OperatorResult:
         """Withdraw a node's membership for good, everywhere."""
+        ...
+
+    async def diagnose(self, peer: str) -> OperatorResult:
+        """`found`: ``{"checks": [{what, state: "ok" | "warning" | "failed", text}]}``."""
         ...
 
     async def approve(self, node_id: str) -> OperatorResult:
@@ -94,6 +106,13 @@ class NodeHandle:
     """Origins beyond loopback and the page's own that may open websockets and post."""
     metrics: Callable[[], bytes] | None = None
     """The text of `GET /metrics` (Prometheus), or None where there is none."""
+    requests: Callable[[int], list[dict[str, Any]]] | None = None
+    """The last requests, newest first, at most as many as asked: the documents of `proxy.request_story`."""
+    series: Callable[[int], dict[str, Any]] | None = None
+    """Charts over the last so many minutes, from a bounded store (`proxy.series`)."""
+    why: Callable[[str], dict[str, Any]] | None = None
+    """Why a model is served as it is: ``{model, decision, term, sentence, candidates: [{node_id, name,
+    accepted, sentence}], needed: sentence}``."""
     can_join: bool = False
     """True once another machine can join this node: pages offer then what they must not promise now."""
 

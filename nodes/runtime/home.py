@@ -5,6 +5,7 @@ folder that is removed at exit.
 """
 
 import atexit
+import contextlib
 import json
 import os
 import secrets
@@ -21,6 +22,10 @@ if sys.platform != "win32":
     import fcntl
 
 
+OTHERS = Path("run") / "others"
+"""One file for each node that runs with an identity in memory, named by its API port."""
+
+
 class HomeError(Exception):
     """The folder cannot be used; the text says why and what to do."""
 
@@ -35,6 +40,7 @@ class Home:
     ephemeral: bool
     secret: str
     _lock_fd: int | None = field(default=None, repr=False)
+    _found_by: Path | None = field(default=None, repr=False)
 
     @property
     def logs(self) -> Path:
@@ -58,9 +64,21 @@ class Home:
         own = {"pid": os.getpid(), "started_at": psutil.Process().create_time()}
         draft.write_text(json.dumps(facts | own), "utf-8")
         draft.replace(target)
+        if self.ephemeral:
+            self._be_found(int(facts["api_port"]))
+
+    def _be_found(self, api_port: int) -> None:
+        """An identity in memory has a folder nobody knows: words with `--port` find it through its base."""
+        with contextlib.suppress(OSError):
+            folder = self.base / OTHERS
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._found_by = folder / f"{api_port}"
+            self._found_by.write_text(str(self.path), "utf-8")
 
     def close(self) -> None:
         """Give the folder back; an ephemeral one is removed. May be called twice."""
+        if self._found_by is not None:
+            self._found_by.unlink(missing_ok=True)
         (self.run / "node.json").unlink(missing_ok=True)
         if self._lock_fd is not None:
             os.close(self._lock_fd)
@@ -70,6 +88,15 @@ class Home:
             # The database's last write may still run in its thread and put files back: once more
             # when the interpreter has waited for its threads.
             atexit.register(shutil.rmtree, self.path, ignore_errors=True)
+
+
+def home_of_port(base: Path, api_port: int) -> Path:
+    """Return the folder of the node with this API port: one with an identity in memory, else `base`."""
+    try:
+        path = Path((base / OTHERS / f"{api_port}").read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return base
+    return path if read_running(path) else base
 
 
 def read_running(home: Path) -> dict[str, Any] | None:

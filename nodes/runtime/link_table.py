@@ -31,6 +31,9 @@ EXTRA_IDLE_S = 30.0
 """A further connection without streams for so long is closed by the side that dialled it."""
 TWIN_PING_S = 1.0
 
+TWIN = "twin"
+"""The word with which a connection is ended to the later of two processes with one key."""
+
 
 class LinkTable:
     """Peer id -> link, and connection -> its place in a link."""
@@ -69,7 +72,7 @@ class LinkTable:
         self.strands[connection] = (link, strand)
         replaced = link.add(strand, self._trust.node_id, now_s)
         if replaced is not None and replaced.hello.instance != theirs.instance:
-            self._tasks.spawn(self._end_stale(link, replaced))
+            self._tasks.spawn(self._end_stale(link, replaced, strand))
         connection.on_socket_error = lambda error: self._socket_error(link, connection, error)
         self._arm_sweeper()
         if link.primary is not before:
@@ -114,18 +117,25 @@ class LinkTable:
             connection.end(CLOSE_SHUTDOWN, "the node stops")
         self.links.clear()
 
-    async def _end_stale(self, link: Link, old: Strand) -> None:
-        """End the connection of an earlier process of the peer; if it still answers, there are two."""
+    async def _end_stale(self, link: Link, old: Strand, new: Strand) -> None:
+        """End the connection of an earlier process of the peer; if it still answers, there are two.
+
+        Then the later one gives way: it is told why, and the earlier one stays what it was.
+        """
         try:
             async with asyncio.timeout(TWIN_PING_S):
                 await old.connection.ping()
+            twin = old.connection.is_open
         except (TimeoutError, ConnectionError):
-            pass
-        else:
-            if old.connection.is_open:
-                self._counters.add(Counted.TWINS_SEEN)
-                self._events.twin_seen(link.peer_id, "two running processes use this node's key")
-        old.connection.end(CLOSE_REPLACED, "another process of this node has taken over")
+            twin = False
+        if not twin:
+            old.connection.end(CLOSE_REPLACED, "another process of this node has taken over")
+            return
+        self._counters.add(Counted.TWINS_SEEN)
+        self._events.twin_seen(link.peer_id, "two running processes use this node's key")
+        for strand in tuple(link.strands):
+            if strand.hello.instance == new.hello.instance:
+                strand.connection.end(CLOSE_REFUSED, TWIN)
 
     def _socket_error(self, link: Link, connection: PeerConnection, error: OSError) -> None:
         place = connection.remote_address

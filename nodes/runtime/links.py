@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import assert_never
 
 from nodes.mesh import limits
+from nodes.mesh.effects import LinkEffect
 from nodes.mesh.gossip_effects import (
     CloseLink,
     OpenLink,
@@ -41,6 +42,7 @@ from nodes.runtime.address import Address
 from nodes.runtime.credentials import Role
 from nodes.runtime.dial_errors import DialError
 from nodes.runtime.link import Link, LinkNumber
+from nodes.runtime.link_table import TWIN
 from nodes.runtime.port_probe import PortAnswer, probe_port
 from nodes.runtime.streams import AbortCode, Stream, StreamAbortedError
 from nodes.runtime.tasks import TaskSet
@@ -55,7 +57,6 @@ ANSWERS_MAX = 256
 ANSWER_TIMEOUT_S = 30.0
 READ_PROGRESS_S = 10.0
 
-LinkEffect = SendDatagram | SendRequest | SendAnswer | OpenLink | CloseLink | ProbePort
 StreamHandler = Callable[[Link, Stream], Awaitable[None]]
 
 _END = {LinkEnd.CLOSED: CoreLinkEnd.CLOSED, LinkEnd.LOST: CoreLinkEnd.LOST}
@@ -147,7 +148,9 @@ class PeerLinks:
 
     async def _ask(self, effect: SendRequest) -> bytes:
         contact = effect.contact
-        link = await self._owned().dial(_addresses(contact), contact.node_id, effect.timeout_s)
+        link = await self._owned().dial(
+            _addresses(contact), contact.node_id, effect.timeout_s, fresh=effect.fresh
+        )
         stream = await link.open_stream(GOSSIP_KIND)
         try:
             await stream.write(effect.data)
@@ -158,7 +161,7 @@ class PeerLinks:
             stream.abort(AbortCode.CANCELLED, "given up")
 
     async def _probe(self, effect: ProbePort) -> None:
-        for address in _parsed((effect.address,)):
+        for address in parsed_addresses((effect.address,)):
             if await probe_port(address) is PortAnswer.REFUSED:
                 self._deliver(PortRefused(effect.peer, effect.address))
 
@@ -176,6 +179,10 @@ class PeerLinks:
 
     def link_down(self, link: Link, number: LinkNumber, reason: LinkEnd, text: str) -> None:
         """The link has no connection left."""
+        if text == TWIN:
+            self._on_twin(
+                self._owned().trust.node_id, "another running process uses this node's key"
+            )
         if link.role is Role.MEMBER:
             self._deliver(LinkDown(link.peer_id, CoreLinkId(number), _END[reason]))
 
@@ -267,10 +274,10 @@ async def _finish(stream: Stream, content: bytes) -> None:
 
 
 def _addresses(contact: Contact) -> list[Address]:
-    return _parsed(contact.addresses)
+    return parsed_addresses(contact.addresses)
 
 
-def _parsed(texts: tuple[str, ...]) -> list[Address]:
+def parsed_addresses(texts: tuple[str, ...]) -> list[Address]:
     """Return the addresses that make sense: these come from other nodes' announcements."""
     found = []
     for text in texts:

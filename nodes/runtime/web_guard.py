@@ -56,3 +56,16 @@ def origin_allowed(origin: str | None, host_header: str, extra: Iterable[str]) -
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return False
     return is_loopback(parts.hostname) or parts.netloc.casefold() == host_header.strip().casefold()
+
+
+def may_act_from(origin: str | None, host_header: str, extra: Iterable[str]) -> bool:
+    """Return whether a page of `origin` may change anything by the console.
+
+    Stricter than reading: only the console's own page and the `extra` origins named exactly. Cookies know
+    no ports, so a page that another program serves on this machine would come with the operator's.
+    """
+    if origin is None or origin in set(extra) - {"*"}:
+        return True
+    parts = urlsplit(origin)
+    ours = parts.netloc.casefold() == host_header.strip().casefold()
+    return ours and parts.scheme in ("http", "https")

@@ -1,6 +1,7 @@
 // Calls of the console's own small API.
 
 export const isOperator = () => document.body.dataset.operator === "yes";
+export const canJoin = () => document.body.dataset.canJoin === "yes";
 
 function csrfToken() {
   const pair = document.cookie.split("; ").find((part) => part.startsWith("csrftoken="));

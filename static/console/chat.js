@@ -2,9 +2,13 @@
 import { ask as confirm } from "./actions.js";
 import { ask } from "./answer.js";
 import { post } from "./api.js";
+import { startAttachments, takeAttached } from "./attachments.js";
+import { chosenModel, exportAs, startHead } from "./chat_head.js";
+import { requestOf, showSettings, startSettings, systemOf } from "./chat_settings.js";
 import * as kept from "./conversations.js";
-import { byId, el, keyed, setText, toast } from "./dom.js";
+import { button, byId, el, keyed, setText, toast } from "./dom.js";
 import { AnswerView, userMessage } from "./messages.js";
+import { live } from "./socket.js";
 import { store } from "./store.js";
 
 const IDEAS = ["What is a mesh?", "What can you help me with?", "How do I use the API?"];
@@ -57,6 +61,7 @@ async function open(conversation) {
   stop();
   current = conversation;
   showPane(false);
+  showSettings(current);
   renderList();
   await renderMessages();
 }
@@ -65,7 +70,7 @@ async function renderMessages() {
   const shown = current;
   const views = [];
   const nodes = current.messages.map((message, index) => {
-    if (message.role === "user") return userMessage(message);
+    if (message.role === "user") return userMessage(message, { edit });
     const view = new AnswerView(message, { retry });
     if (message.reasoning) view.addReasoning(message.reasoning);
     view.plain(message.content);
@@ -89,24 +94,17 @@ async function renderKept(views) {
   } catch { /* the plain text stays */ }
 }
 
-function chosenModel() {
-  const names = store.warmModels().map((model) => model.name);
-  const chosen = byId("model").value;
-  return names.includes(chosen) ? chosen : names[0] ?? store.all("model/")[0]?.name ?? "";
-}
-
 async function send() {
   const text = byId("prompt").value.trim();
   if (!text || running) return;
+  const images = takeAttached();
   byId("prompt").value = "";
   grow();
-  current.messages.push({ role: "user", content: text });
+  current.messages.push(images.length ? { role: "user", content: text, images } : { role: "user", content: text });
   kept.touch(current);
   if (current.messages.length === 1) scroller().replaceChildren();
-  for (const button of scroller().querySelectorAll(".message.assistant .meta")) {
-    [...button.children].filter((child) => child.textContent === "Retry").forEach((child) => child.remove());
-  }
-  scroller().append(userMessage(current.messages.at(-1)));
+  for (const retry of scroller().querySelectorAll(".retry")) retry.remove();
+  scroller().append(userMessage(current.messages.at(-1), { edit }));
   await answer();
 }
 
@@ -119,12 +117,40 @@ async function retry() {
   await answer();
 }
 
+/** Say it otherwise: what came after it goes, and it is asked anew. */
+function edit(message, node) {
+  if (running) return;
+  const field = el("textarea", { class: "edit", "aria-label": "Your message", rows: Math.min(12, message.content.split("\n").length + 1) });
+  field.value = message.content;
+  const close = () => node.replaceWith(userMessage(message, { edit }));
+  const keep = async () => {
+    const text = field.value.trim();
+    if (!text) return;
+    message.content = text;
+    current.messages.length = current.messages.indexOf(message) + 1;
+    while (node.nextElementSibling) node.nextElementSibling.remove();
+    close();
+    await answer();
+  };
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") { event.stopPropagation(); close(); }
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); keep(); }
+  });
+  const row = el("div", { class: "row end" }, button("Cancel", close), button("Ask again", keep, { class: "button small primary" }));
+  node.replaceChildren(field, row);
+  field.focus();
+}
+
+const asSent = ({ role, content, images }) => (images?.length
+  ? { role, content: [{ type: "text", text: content }, ...images.map((url) => ({ type: "image_url", image_url: { url } }))] }
+  : { role, content });
+
 async function answer() {
   const conversation = current;
   const model = chosenModel();
   const message = { role: "assistant", content: "", reasoning: "", model };
   const view = new AnswerView(message, { retry });
-  const messages = conversation.messages.filter((item) => !item.error || item.content).map(({ role, content }) => ({ role, content }));
+  const messages = [...systemOf(conversation), ...conversation.messages.filter((item) => !item.error || item.content).map(asSent)];
   conversation.messages.push(message);
   scroller().append(view.node);
   view.streaming();
@@ -134,7 +160,7 @@ async function answer() {
   running = { controller, message };
   showRunning(true);
   const began = Date.now();
-  message.error = await ask({ model, messages }, controller.signal, callbacks(message, view, began));
+  message.error = await ask({ ...requestOf(conversation), model, messages }, controller.signal, callbacks(message, view, began));
   if (controller.signal.aborted) message.stopped = true;
   // What came after the last rendering is known as text only.
   if (message.content && (message.stopped || message.error)) await renderKept([view]);
@@ -184,18 +210,21 @@ function grow() {
   area.style.height = `${area.scrollHeight}px`;
 }
 
-function renderPicker() {
-  const names = store.warmModels().map((model) => model.name);
-  const select = byId("model");
-  byId("model-picker").hidden = names.length <= 1;
-  byId("model-name").hidden = names.length !== 1;
-  setText(byId("model-name"), names[0] ?? "");
-  if ([...select.options].map((option) => option.value).join("\n") !== names.join("\n")) {
-    const before = select.value;
-    select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
-    if (names.includes(before)) select.value = before;
-  }
-  if (!current.messages.length) scroller().replaceChildren(emptyState());
+function startMenu() {
+  const menu = byId("chat-more");
+  menu.addEventListener("click", (event) => { if (event.target.closest(".menu-list button")) menu.open = false; });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && menu.open) { event.stopPropagation(); menu.open = false; menu.firstElementChild.focus(); }
+  });
+  addEventListener("pointerdown", (event) => { if (!event.target.closest("#chat-more")) menu.open = false; });
+}
+
+function renderEmpty() { if (!current.messages.length) scroller().replaceChildren(emptyState()); }
+
+function renderNote() {
+  const lost = live.phase === "stale" || live.phase === "reconnecting";
+  setText(byId("composer-note"), lost ? "The connection to the node is lost. It is tried again; what you write stays here."
+    : "Enter sends, Shift+Enter makes a new line.");
 }
 
 async function rename() {
@@ -245,7 +274,14 @@ export function startChat() {
   addEventListener("keydown", (event) => {
     if (event.key === "Escape" && paneOpen()) { showPane(false); byId("conversations-toggle").focus(); }
   });
-  store.watch(["model/"], renderPicker);
+  for (const form of ["md", "json"]) byId(`export-${form}`).addEventListener("click", () => exportAs(current, form));
+  startMenu();
+  startHead();
+  startSettings();
+  startAttachments();
+  store.watch(["model/"], renderEmpty, "chat");
+  live.addEventListener("phase", renderNote);
+  showSettings(current);
   renderList();
   renderMessages();
 }

@@ -3,7 +3,8 @@
 const KEY = "mesh-conversations";
 const CONVERSATIONS_MAX = 40;
 const MESSAGES_MAX = 200;
-const CHARS_MAX = 2_000_000;
+const CHARS_MAX = 4_000_000;
+const IMAGES_MAX = 4;
 
 const text = (value) => (typeof value === "string" ? value : "");
 const number = (value) => (Number.isFinite(value) ? value : undefined);
@@ -11,16 +12,25 @@ const number = (value) => (Number.isFinite(value) ? value : undefined);
 // What is kept may be of another version or written by hand: only what fits is taken.
 function messageFrom(kept) {
   const { role, content, reasoning, model, node, error, tokens_per_s: speed, tokens, thought_s: thought, stopped, cut } = kept;
-  if (role === "user") return { role, content };
+  if (role === "user") {
+    const images = Array.isArray(kept.images) ? kept.images.filter((one) => text(one).startsWith("data:image/jpeg;base64,")).slice(0, IMAGES_MAX) : [];
+    return images.length ? { role, content, images } : { role, content };
+  }
   return {
     role, content, reasoning: text(reasoning), model: text(model), node: text(node), error: text(error),
     tokens_per_s: number(speed), tokens: number(tokens), thought_s: number(thought), stopped: stopped === true, cut: cut === true,
   };
 }
 
-function conversationFrom({ id, title, messages }) {
+function settingsFrom(kept) {
+  if (!kept || typeof kept !== "object") return {};
+  const found = Object.fromEntries(["temperature", "top_p", "max_tokens", "seed"].filter((name) => Number.isFinite(kept[name])).map((name) => [name, kept[name]]));
+  return text(kept.system) ? { ...found, system: kept.system } : found;
+}
+
+function conversationFrom({ id, title, messages, settings }) {
   const good = messages.filter((kept) => kept && ["user", "assistant"].includes(kept.role) && typeof kept.content === "string");
-  return { id, title: text(title), messages: good.map(messageFrom) };
+  return { id, title: text(title), settings: settingsFrom(settings), messages: good.map(messageFrom) };
 }
 
 function load() {
@@ -55,7 +65,7 @@ export function create() {
   const empty = all.find((item) => !item.messages.length);
   if (empty) return empty;
   const id = `${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}`;
-  const made = { id, title: "", messages: [] };
+  const made = { id, title: "", settings: {}, messages: [] };
   all.unshift(made);
   return made;
 }

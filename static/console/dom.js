@@ -13,14 +13,45 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Return a new SVG element; as `el`, for drawings. */
+export function svg(tag, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
+  node.append(...children.filter((child) => child != null));
+  return node;
+}
+
+export function setAttribute(node, name, value) {
+  if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+}
+
+export function button(text, onClick, attributes = {}) {
+  const made = el("button", { class: "button small", type: "button", ...attributes }, text);
+  made.addEventListener("click", onClick);
+  return made;
+}
+
+/** Show `facts`, pairs of name and text, in a <dl>; pairs with no text are left out. */
+export function setFacts(list, facts) {
+  const values = new Map(facts.filter(([, text]) => text != null && text !== ""));
+  keyed(list, [...values.keys()],
+    (name) => el("div", {}, el("dt", {}, name), el("dd")),
+    (item, name) => setText(item.lastElementChild, values.get(name)));
+}
+
 /** Set text only when it changed, so that selections and screen readers are left in peace. */
 export function setText(node, text) {
   const wanted = String(text ?? "");
   if (node.textContent !== wanted) node.textContent = wanted;
 }
 
-export function setPill(node, tone, text) {
+/** `sign` replaces the tone's own one. */
+export function setPill(node, tone, text, sign = "") {
   if (node.dataset.tone !== tone) node.dataset.tone = tone;
+  if (sign) setAttribute(node, "data-sign", sign);
+  else node.removeAttribute("data-sign");
   setText(node, text);
 }
 

@@ -39,3 +39,24 @@ export function duration(seconds) {
 
 /** A speed: with a decimal while it is small. */
 export const rate = (number) => (number >= 100 ? whole(Math.round(number)) : number.toFixed(1));
+
+/** Decimal GB, as memory is counted everywhere here. */
+export function gb(number) {
+  if (!Number.isFinite(number)) return "–";
+  if (number >= 1000) return `${(number / 1000).toFixed(1)}\u00a0TB`;
+  return `${number >= 100 ? Math.round(number) : number.toFixed(1)}\u00a0GB`;
+}
+
+export const percent = (share) => (Number.isFinite(share) ? `${Math.round(share * 100)}\u00a0%` : "–");
+
+export function ms(number) {
+  if (!Number.isFinite(number)) return "–";
+  if (number >= 10000) return `${(number / 1000).toFixed(1)}\u00a0s`;
+  return `${number >= 10 ? Math.round(number) : number.toFixed(1)}\u00a0ms`;
+}
+
+/** "3 min ago", or "now". */
+export function ago(seconds) {
+  const past = Date.now() / 1000 - seconds;
+  return past < 2 ? "now" : `${duration(past)} ago`;
+}

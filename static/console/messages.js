@@ -3,9 +3,13 @@ import { copyText, el, setText } from "./dom.js";
 import { duration, rate } from "./format.js";
 import { showBlocks } from "./markup.js";
 
-export function userMessage(message) {
-  return el("article", { class: "message user" },
-    el("h2", { class: "visually-hidden" }, "You"), el("div", { class: "bubble" }, message.content));
+export function userMessage(message, { edit }) {
+  const node = el("article", { class: "message user" }, el("h2", { class: "visually-hidden" }, "You"));
+  for (const [index, source] of (message.images ?? []).entries()) node.append(el("img", { class: "sent-image", src: source, alt: `Your picture ${index + 1}` }));
+  const change = el("button", { class: "button small", type: "button", "aria-label": "Edit this message and ask again" }, "Edit");
+  change.addEventListener("click", () => edit(message, node));
+  node.append(el("div", { class: "bubble" }, message.content), el("div", { class: "tools" }, change));
+  return node;
 }
 
 export class AnswerView {
@@ -70,7 +74,7 @@ export class AnswerView {
       this.meta.append(copy);
     }
     if (last) {
-      const again = el("button", { class: "button small", type: "button" }, "Retry");
+      const again = el("button", { class: `button small retry${message.error ? " primary" : ""}`, type: "button" }, "Retry");
       again.addEventListener("click", this.retry);
       this.meta.append(again);
     }

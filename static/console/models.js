@@ -1,17 +1,23 @@
 // The models: short on the mesh view, in full on their own.
-import { act } from "./actions.js";
+import { act, perform } from "./actions.js";
 import { isOperator } from "./api.js";
-import { byId, el, keyed, setBar, setPill, setText } from "./dom.js";
-import { bytes, count, large, whole } from "./format.js";
+import { byId, button, el, keyed, setBar, setFacts, setPill, setText } from "./dom.js";
+import { bytes, count, duration, gb, large, ms, whole } from "./format.js";
+import { lit } from "./lit.js";
+import { nameOf } from "./machines.js";
 import { store } from "./store.js";
+import { showWhy } from "./why.js";
 
 export function standing(model) {
   if (model.state === "failed") return ["bad", "Failed"];
   if (model.state === "draining") return ["busy", "Draining"];
   if (model.status === "warm") return ["good", "Ready"];
-  if (model.status === "loading") return ["busy", "Loading"];
-  return ["idle", model.state === "waiting" ? "Waiting" : "Not loaded"];
+  if (model.status === "loading") return ["busy", model.state === "resolving" ? "Fetching" : "Loading"];
+  return ["idle", model.state === "waiting" ? "Waiting" : "Cold"];
 }
+
+const RANK = { warm: 0, loading: 1 };
+const inOrder = () => store.all("model/").sort((a, b) => (RANK[a.status] ?? 2) - (RANK[b.status] ?? 2));
 
 function progressParts() {
   return el("div", { class: "progress", hidden: true },
@@ -19,12 +25,21 @@ function progressParts() {
     el("div", { class: "bar", role: "progressbar", "aria-label": "Loading", "aria-valuemin": 0, "aria-valuemax": 100 }, el("span")));
 }
 
+function progressWords(model, share) {
+  if (share == null) return "";
+  const parts = [`${Math.round(share * 100)} %`];
+  if (model.state === "resolving" && model.size_bytes) parts.push(`of ${bytes(model.size_bytes)}`);
+  if (model.bytes_per_s > 0) parts.push(`${bytes(model.bytes_per_s)}/s`, `${duration((1 - share) * model.size_bytes / model.bytes_per_s)} left`);
+  return parts.join(" · ");
+}
+
 function renderProgress(box, model) {
   box.hidden = model.status !== "loading";
   if (box.hidden) return;
   const share = Number.isFinite(model.progress) ? model.progress : null;
-  setText(box.querySelector(".phase").firstElementChild, model.phase || "Starting");
-  setText(box.querySelector(".phase").lastElementChild, share == null ? "" : `${Math.round(share * 100)} %`);
+  const phase = model.phase || "starting";
+  setText(box.querySelector(".phase").firstElementChild, phase[0].toUpperCase() + phase.slice(1));
+  setText(box.querySelector(".phase").lastElementChild, progressWords(model, share));
   setBar(box.querySelector(".bar"), share);
 }
 
@@ -38,78 +53,151 @@ function renderHead(box, model) {
 }
 
 function renderReason(node, model) {
-  node.hidden = !model.reason;
-  setText(node, model.reason);
+  renderLine(node, model.reason);
+  node.dataset.tone = model.state === "failed" ? "bad" : "calm";
 }
 
-function createRow() {
+function renderLine(node, text) {
+  node.hidden = !text;
+  setText(node, text);
+}
+
+function createRow(name) {
+  const show = button("Show where", () => lit.set(lit.model === name ? "" : name), { class: "button small quiet", "aria-pressed": "false" });
   return el("li", { class: "serving-row" }, head("span", "serving-line"),
-    el("div", { class: "muted small-text line" }), progressParts(), el("p", { class: "reason" }));
+    el("div", { class: "serving-line" }, el("span", { class: "muted small-text line" }), show), progressParts(), el("p", { class: "reason" }));
 }
 
 function renderRow(row, model) {
   renderHead(row, model);
-  const facts = [model.title, model.size_bytes ? bytes(model.size_bytes) : "", model.context ? `${whole(model.context)} context` : ""];
+  const facts = [model.title, model.size_bytes ? bytes(model.size_bytes) : "", model.context ? `${whole(model.context)} context` : "", hostNames(model)];
   setText(row.querySelector(".line"), facts.filter(Boolean).join(" · "));
+  const show = row.querySelector("button");
+  show.hidden = !model.node_count;
+  show.setAttribute("aria-pressed", lit.model === model.name);
+  show.setAttribute("aria-label", `Show where ${model.name} is served`);
   renderProgress(row.querySelector(".progress"), model);
   renderReason(row.querySelector(".reason"), model);
 }
 
-function createCard() {
-  const card = el("article", { class: "card model-card" }, head("h2", "card-head"),
-    el("p", { class: "muted line" }), progressParts(), el("p", { class: "reason" }),
-    el("div", { class: "tags" }), el("dl", { class: "facts" }));
-  if (isOperator()) {
-    const restart = el("button", { class: "button small", type: "button" }, "Restart engine");
-    const drop = el("button", { class: "button small danger", type: "button" }, "Stop serving");
-    restart.addEventListener("click", () => act("restart", card.dataset.key));
-    drop.addEventListener("click", () => act("drop", card.dataset.key));
-    card.append(el("div", { class: "row" }, restart, drop));
-  }
-  return card;
+function hostNames(model) {
+  const names = (model.nodes ?? []).map(nameOf);
+  return names.length > 3 ? `on ${count(names.length, "machine")}` : names.length ? `on ${names.join(", ")}` : "";
+}
+
+function createCard(name) {
+  const why = el("details", { class: "why" }, el("summary", {}, "Why is it so?"), el("div", { class: "why-body", "aria-live": "polite" }));
+  why.addEventListener("toggle", () => { if (why.open) showWhy(why.lastElementChild, name); });
+  return el("article", { class: "card model-card" }, head("h2", "card-head"),
+    el("p", { class: "muted line" }), progressParts(), el("p", { class: "reason" }), el("p", { class: "callout needed" }),
+    el("div", { class: "tags" }), el("dl", { class: "facts" }), el("ul", { class: "plain hosts", "aria-label": "Machines that serve it" }), why,
+    el("div", { class: "row card-actions" }), el("p", { class: "callout outcome", role: "status", hidden: true }));
+}
+
+function needOf(model) {
+  if (model.status !== "cold") return "";
+  if (model.needed) return model.needed;
+  return model.need_bytes && model.state === "waiting" ? `It needs ${gb(model.need_bytes / 1e9)} of free memory.` : "";
 }
 
 function factsOf(model) {
-  return new Map([
-    ["Size", model.size_bytes ? bytes(model.size_bytes) : "–"],
-    ["Memory needed", model.need_bytes ? bytes(model.need_bytes) : "–"],
-    ["Parameters", large(model.parameters) || "–"],
-    ["Architecture", [model.architecture, model.quantisation].filter(Boolean).join(", ") || "–"],
-    ["Context", model.context ? count(model.context, "token") : "–"],
-    ["Slots", model.slots ? `${model.in_flight ?? 0} of ${model.slots} busy` : "–"],
+  return [
+    ["Size", model.size_bytes ? bytes(model.size_bytes) : ""], ["Memory needed", model.need_bytes ? bytes(model.need_bytes) : ""],
+    ["Parameters", large(model.parameters)], ["Architecture", [model.architecture, model.quantisation].filter(Boolean).join(", ")],
+    ["Layers", model.layers || ""], ["Context", model.context ? count(model.context, "token") : ""],
+    ["Slots", model.slots ? `${model.in_flight ?? 0} of ${model.slots} busy` : ""],
     ["Requests", `${whole(model.requests ?? 0)} (${(model.requests_per_s ?? 0).toFixed(1)}/s)`],
     ["Tokens", `${whole(model.tokens ?? 0)} (${(model.tokens_per_s ?? 0).toFixed(1)}/s)`],
-    ["First token", Number.isFinite(model.ttfb_p50_ms) ? `${Math.round(model.ttfb_p50_ms)} ms` : "–"],
-    ["Engine starts", whole(model.starts ?? 0)],
-    ["Draft model", model.draft || "None"],
-    ["Machines", whole(model.node_count ?? 0)],
-  ]);
+    ["First token", Number.isFinite(model.ttfb_p50_ms) ? ms(model.ttfb_p50_ms) : ""], ["Engine starts", model.starts ? whole(model.starts) : ""],
+    ["Draft model", model.draft], ["On disk of", (model.on_disk ?? []).map(nameOf).join(", ")],
+    ["Asked for by", (model.wanted_by ?? []).map(nameOf).join(", ")], ["Dropped", model.dropped ? "Yes: load it to serve it again" : ""],
+  ];
+}
+
+function renderHosts(list, model) {
+  const hosts = new Map((model.hosts ?? []).map((host) => [host.node_id, host]));
+  keyed(list, [...hosts.keys()], () => el("li", {}, el("b"), el("span", { class: "muted num" })), (item, id) => {
+    const host = hosts.get(id);
+    setText(item.firstElementChild, nameOf(id));
+    const facts = [host.state, host.slots ? `${host.in_flight ?? 0} of ${host.slots} slots` : "", host.tokens_per_s ? `${host.tokens_per_s.toFixed(1)} tok/s` : "",
+      Number.isFinite(host.ttfb_p50_ms) ? `first token ${ms(host.ttfb_p50_ms)}` : ""];
+    setText(item.lastElementChild, facts.filter(Boolean).join(" · "));
+  });
+  list.hidden = !hosts.size;
+}
+
+function actionsOf(model) {
+  const mine = (model.nodes ?? []).includes(store.get("node").node_id);
+  const here = ["warm", "loading"].includes(model.status);
+  return [here ? ["drop", "Stop serving", "danger"] : ["load", "Serve it", "primary"], mine || model.state === "failed" ? ["restart", "Restart engine", ""] : null].filter(Boolean);
+}
+
+function renderActions(card, model) {
+  const found = new Map(isOperator() ? actionsOf(model).map((one) => [one[0], one]) : []);
+  keyed(card.querySelector(".card-actions"), [...found.keys()], (action) => {
+    const [, label, kind] = found.get(action);
+    return button(label, async () => told(card.querySelector(".outcome"), await act(action, card.dataset.key)), { class: `button small ${kind}` });
+  }, () => {});
+  card.querySelector(".card-actions").hidden = !found.size;
+}
+
+function told(line, outcome) {
+  if (!outcome) return;
+  line.hidden = false;
+  line.className = `callout outcome ${outcome.ok ? "good" : "bad"}`;
+  setText(line, `${outcome.ok ? "✓ " : "✕ "}${outcome.text}`);
 }
 
 function renderCard(card, model) {
   renderHead(card, model);
-  setText(card.querySelector(".line"), model.title);
-  card.querySelector(".line").hidden = !model.title;
+  renderLine(card.querySelector(".line"), model.title);
   renderProgress(card.querySelector(".progress"), model);
   renderReason(card.querySelector(".reason"), model);
+  renderLine(card.querySelector(".needed"), needOf(model));
   const able = model.capabilities ?? [];
   keyed(card.querySelector(".tags"), able, (name) => el("span", { class: "tag" }, name), () => {});
   card.querySelector(".tags").hidden = !able.length;
-  const facts = factsOf(model);
-  keyed(card.querySelector(".facts"), [...facts.keys()],
-    (name) => el("div", {}, el("dt", {}, name), el("dd")),
-    (item, name) => setText(item.lastElementChild, facts.get(name)));
+  setFacts(card.querySelector(".facts"), factsOf(model));
+  renderHosts(card.querySelector(".hosts"), model);
+  renderActions(card, model);
 }
 
-function render() {
-  const models = new Map(store.all("model/").map((model) => [model.name, model]));
-  const names = [...models.keys()];
-  keyed(byId("serving"), names, createRow, (row, name) => renderRow(row, models.get(name)));
-  keyed(byId("model-list"), names, createCard, (card, name) => renderCard(card, models.get(name)));
-  byId("serving-empty").hidden = byId("models-empty").hidden = names.length > 0;
-  const warm = store.warmModels().length;
-  byId("try-chat").hidden = warm === 0;
-  setText(byId("models-summary"), names.length ? `${warm} of ${names.length} ready to answer.` : "");
+function byName() { return new Map(inOrder().map((model) => [model.name, model])); }
+
+function renderRows() {
+  const models = byName();
+  keyed(byId("serving"), [...models.keys()], createRow, (row, name) => renderRow(row, models.get(name)));
+  byId("serving-empty").hidden = models.size > 0;
+  byId("try-chat").hidden = store.warmModels().length === 0;
 }
 
-export function startModels() { store.watch(["model/"], render); }
+function renderCards() {
+  const models = byName();
+  keyed(byId("model-list"), [...models.keys()], createCard, (card, name) => renderCard(card, models.get(name)));
+  byId("models-empty").hidden = models.size > 0;
+  const of = (status) => [...models.values()].filter((model) => model.status === status).length;
+  const words = [["warm", "ready to answer"], ["loading", "loading"], ["cold", "cold"]].filter(([status]) => of(status)).map(([status, word]) => `${of(status)} ${word}`);
+  setText(byId("models-summary"), words.length ? `${words.join(", ")}.` : "");
+  const known = byId("known-models");
+  keyed(known, [...models.keys()], (name) => el("option", { value: name }), () => {});
+}
+
+async function serve(event) {
+  event.preventDefault();
+  const name = byId("serve-name").value.trim();
+  if (!name) return;
+  const send = byId("serve-send");
+  send.disabled = true;
+  const outcome = await perform("load", name);
+  send.disabled = false;
+  told(byId("serve-outcome"), outcome);
+  if (outcome.ok) byId("serve-name").value = "";
+}
+
+export function startModels() {
+  const rows = store.watch(["model/", "peer/", "node"], renderRows, "mesh");
+  store.watch(["model/", "peer/", "node"], renderCards, "models");
+  lit.addEventListener("change", rows);
+  byId("serve").hidden = !isOperator();
+  byId("serve").addEventListener("submit", serve);
+}

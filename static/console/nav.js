@@ -1,5 +1,6 @@
 // One page, several views: the address's fragment says which.
 import { byId } from "./dom.js";
+import { store } from "./store.js";
 
 const views = () => [...document.querySelectorAll("[data-view]")];
 
@@ -13,6 +14,8 @@ function show(moveFocus) {
     if (link.dataset.viewLink === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  store.show(name);
+  dispatchEvent(new CustomEvent("viewshown", { detail: name }));
   const heading = document.querySelector(`[data-view="${name}"] h1`);
   document.title = `${name === "chat" ? "Chat" : heading.textContent} · mesh-llm`;
   if (moveFocus) {

@@ -1,5 +1,5 @@
 // Ready code with this node's real address and model.
-import { byId, copyText, el, setText } from "./dom.js";
+import { byId, copyText, el, keyed, setText } from "./dom.js";
 import { store } from "./store.js";
 
 const shell = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
@@ -11,6 +11,8 @@ function texts(url, model) {
     ["Python", `# pip install openai\nfrom openai import OpenAI\n\nclient = OpenAI(base_url=${quoted(url)}, api_key="none")\nstream = client.chat.completions.create(\n    model=${quoted(model)},\n    messages=[{"role": "user", "content": "Hello!"}],\n    stream=True,\n)\nfor chunk in stream:\n    if chunk.choices:\n        print(chunk.choices[0].delta.content or "", end="", flush=True)`],
     ["curl", `curl ${shell(`${url}/chat/completions`)} \\\n  -H 'Content-Type: application/json' \\\n  -d ${shell(body)}`],
     ["JavaScript", `// npm install openai\nimport OpenAI from "openai";\n\nconst client = new OpenAI({ baseURL: ${quoted(url)}, apiKey: "none" });\nconst answer = await client.chat.completions.create({\n  model: ${quoted(model)},\n  messages: [{ role: "user", content: "Hello!" }],\n});\nconsole.log(answer.choices[0].message.content);`],
+    ["aider", `aider --openai-api-base ${shell(url)} --openai-api-key none --model ${shell(`openai/${model}`)}`],
+    ["Open WebUI", `OPENAI_API_BASE_URL=${shell(url)} OPENAI_API_KEY=none open-webui serve`],
     ["Agents that speak OpenAI", `export OPENAI_BASE_URL=${shell(url)}\nexport OPENAI_API_BASE=${shell(url)}\nexport OPENAI_API_KEY=none\nexport OPENAI_MODEL=${shell(model)}`],
     ["Agents that speak Anthropic", `export ANTHROPIC_BASE_URL=${shell(url.replace(/\/v1$/, ""))}\nexport ANTHROPIC_AUTH_TOKEN=none\nexport ANTHROPIC_MODEL=${shell(model)}`],
   ]);
@@ -33,7 +35,11 @@ function addressOf(node) {
 
 function render() {
   const url = addressOf(store.get("node"));
-  const model = (store.warmModels()[0] ?? store.all("model/")[0])?.name ?? "MODEL";
+  const names = store.warmModels().map((model) => model.name);
+  const picker = byId("use-model");
+  keyed(picker, names, (name) => el("option", { value: name }, name), () => {});
+  byId("use-picker").hidden = names.length < 2;
+  const model = names.includes(picker.value) ? picker.value : names[0] ?? store.all("model/")[0]?.name ?? "MODEL";
   setText(byId("use-address"), url);
   const all = texts(url, model);
   keyedSnippets(all);
@@ -52,4 +58,7 @@ function keyedSnippets(all) {
   }
 }
 
-export function startSnippets() { store.watch(["node", "model/"], render); }
+export function startSnippets() {
+  store.watch(["node", "model/"], render, "use");
+  byId("use-model").addEventListener("change", render);
+}

@@ -31,22 +31,65 @@ export class Store extends EventTarget {
 
   get(key) { return this.state.get(key) ?? {}; }
 
-  /** Entries of one kind, such as "model/", sorted by key. */
-  all(prefix) {
-    return [...this.state].filter(([key]) => key.startsWith(prefix)).sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
+  /** [key, entry] of one kind, such as "model/", sorted by key. */
+  pairs(prefix) {
+    return [...this.state].filter(([key]) => key.startsWith(prefix)).sort(([a], [b]) => (a < b ? -1 : 1));
   }
+
+  all(prefix) { return this.pairs(prefix).map(([, entry]) => entry); }
 
   warmModels() { return this.all("model/").filter((model) => model.status === "warm"); }
 
-  /** Call `render` now-ish and whenever a key that begins with one of `prefixes` changes. */
-  watch(prefixes, render) {
+  /**
+   * Call `render` at most once a frame when a key that begins with one of `prefixes` changes. While `view`
+   * is not shown it waits until it is: what nobody sees costs nothing.
+   */
+  watch(prefixes, render, view = "") {
+    const job = this.#job(render, view);
     this.addEventListener("change", ({ detail: { keys } }) => {
-      if (keys === null || [...keys].some((key) => prefixes.some((prefix) => key.startsWith(prefix)))) render();
+      const hit = keys === null || [...keys].some((key) => prefixes.some((prefix) => key.startsWith(prefix)));
+      if (hit) this.#mark(job);
     });
+    return () => this.#mark(job);
   }
 
-  watchHistory(render) {
-    this.addEventListener("change", ({ detail: { history } }) => { if (history) render(); });
+  watchHistory(render, view = "") {
+    const job = this.#job(render, view);
+    this.addEventListener("change", ({ detail: { history } }) => { if (history) this.#mark(job); });
+    return () => this.#mark(job);
+  }
+
+  /** Render what waited for `name`, and from now on what changes there. */
+  show(name) {
+    this.#shown = name;
+    this.#run();
+  }
+
+  #jobs = [];
+  #shown = "";
+  #frame = 0;
+
+  #job(render, view) {
+    const job = { render, view, dirty: false };
+    this.#jobs.push(job);
+    return job;
+  }
+
+  #mark(job) {
+    job.dirty = true;
+    // A tab in the background gets no frames: it renders once when it is looked at again.
+    this.#frame ||= requestAnimationFrame(() => this.#run());
+  }
+
+  #run() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    if (this.seq < 0) return;
+    for (const job of this.#jobs) {
+      if (!job.dirty || (job.view && job.view !== this.#shown)) continue;
+      job.dirty = false;
+      try { job.render(); } catch (error) { reportError(error); }
+    }
   }
 
   #tell(keys, history) {

@@ -231,4 +231,9 @@ class NodeProcess:
 
 def _clean_env(home: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MESH_LLM_", "DJANGO_"))}
-    return kept | {"MESH_LLM_HOME": str(home), "HOME": str(home.parent), "PYTHONUNBUFFERED": "1"}
+    return kept | {
+        "MESH_LLM_HOME": str(home),
+        "MESH_LLM_BIND_IP": "127.0.0.1",
+        "HOME": str(home.parent),
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -9,6 +9,7 @@ from typing import Any
 from nodes.runtime import handle as node_handle
 from nodes.runtime.feed import Feed
 from nodes.runtime.handle import NodeHandle, OperatorResult
+from proxy.series import RequestSeries
 
 NODE_ID = "ab" * 32
 SECRET = "a-home-secret-of-tests"
@@ -58,6 +59,11 @@ def serving_state() -> dict[str, Any]:
     }  # fmt: skip
 
 
+_NO_REASON = {
+    "decision": "cold", "term": 0, "sentence": "Nobody asked for it.", "candidates": [], "needed": "",
+}  # fmt: skip
+
+
 class ScriptedLogs:
     """Log lines by model, numbered from 1."""
 
@@ -74,15 +80,18 @@ class ScriptedLogs:
 
 
 class ScriptedOperator:
-    """Notes what it is asked and answers as told."""
+    """Notes what it is asked and answers as told; keeps tokens as the real one does."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.result = OperatorResult(True, "Done as asked.")
         self.fault: Exception | None = None
+        self.pause_s = 0.0
+        self.made: list[dict[str, Any]] = []
 
-    async def _note(self, action: str, model: str) -> OperatorResult:
-        self.asked.append((action, model))
+    async def _note(self, action: str, target: str) -> OperatorResult:
+        self.asked.append((action, target))
+        await asyncio.sleep(self.pause_s)
         if self.fault:
             raise self.fault
         return self.result
@@ -98,6 +107,47 @@ class ScriptedOperator:
 
     async def stop(self) -> OperatorResult:
         return await self._note("stop", "")
+
+    async def forget(self, node_id: str) -> OperatorResult:
+        return await self._note("forget", node_id)
+
+    async def revoke(self, node_id: str) -> OperatorResult:
+        return await self._note("revoke", node_id)
+
+    async def approve(self, node_id: str) -> OperatorResult:
+        return await self._note("approve", node_id)
+
+    async def rotate(self) -> OperatorResult:
+        return await self._note("rotate", "")
+
+    async def diagnose(self, peer: str) -> OperatorResult:
+        return await self._note("diagnose", peer)
+
+    async def tokens(self) -> OperatorResult:
+        result = await self._note("tokens", "")
+        return OperatorResult(result.ok, result.text, {"tokens": list(self.made)})
+
+    async def new_token(
+        self, hours: float, uses: int | None, clients_only: bool, label: str
+    ) -> OperatorResult:
+        result = await self._note("new_token", label)
+        if not result.ok:
+            return result
+        token_id = f"t{len(self.made) + 1}"
+        self.made.append(
+            {
+                "id": token_id, "label": label, "issuer": NODE_ID, "expires_s": hours * 3600,
+                "uses_left": uses, "clients_only": clients_only, "revoked": False,
+            }
+        )  # fmt: skip
+        found = {"token": f"{TOKEN}-{token_id}", "id": token_id, "expires_s": hours * 3600}
+        return OperatorResult(True, "A fresh token.", found)
+
+    async def revoke_token(self, token_id: str) -> OperatorResult:
+        result = await self._note("revoke_token", token_id)
+        for row in self.made:
+            row["revoked"] |= row["id"] == token_id
+        return result
 
 
 class ScriptedApi:
@@ -145,6 +195,9 @@ class ScriptedNode:
 
     def __init__(self, **fields: Any) -> None:
         self.feed = Feed()
+        self.requests: list[dict[str, Any]] = []
+        self.series = RequestSeries(time.time())
+        self.reasons: dict[str, dict[str, Any]] = {}
         self.logs = ScriptedLogs()
         self.operator = ScriptedOperator()
         self.api = ScriptedApi()
@@ -159,6 +212,9 @@ class ScriptedNode:
             "node_id": NODE_ID, "feed": self.feed, "logs": self.logs, "operator": self.operator,
             "api": self.api, "status": status, "invite_token": lambda: TOKEN,
             "home_secret": SECRET, "loopback_only": True, "metrics": lambda: b"mesh_up 1\n",
+            "requests": lambda most: self.requests[:most],
+            "why": lambda model: self.reasons.get(model, _NO_REASON | {"model": model}),
+            "series": lambda minutes: self.series.document(minutes, time.time()), "can_join": True,
         }  # fmt: skip
         return NodeHandle(**{**fields, **self.fields})
 

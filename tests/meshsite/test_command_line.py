@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from meshsite import cli
-from meshsite.options import OptionsError, parse, parser
+from meshsite.flags import parser
+from meshsite.options import OptionsError, parse
 
 
 def run(home: Path, *words: str, given: str = "", **env: str) -> tuple[int, str]:

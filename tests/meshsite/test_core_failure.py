@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from meshsite.compose import Endpoints, NodeIdentity, RunningNode
+from meshsite.compose import build_node
 from meshsite.options import Options
+from meshsite.told import Endpoints
 from nodes.mesh.events import Event, RestartRequested
-from nodes.mesh.ids import ModelName, NodeId
+from nodes.mesh.ids import ModelName
 from nodes.mesh.node import MeshNode
 from nodes.runtime.home import enter
 
@@ -21,8 +22,8 @@ async def test_node_whose_core_fails_tells_the_boot_to_end_it(
 
     monkeypatch.setattr(MeshNode, "handle", fails)
     home = enter(tmp_path / "home", ephemeral=False)
-    identity = NodeIdentity(NodeId("ab" * 32), "m", lambda: "token")
-    node = RunningNode(Options(), home, identity, Endpoints(1, None, "http://localhost:1", None))
+    ends = Endpoints(1, None, "http://localhost:1", None)
+    node = build_node(Options(bind_ip="127.0.0.1"), home, lambda quic_port: ends)
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     node.on_fatal = told.set_result
     node.spawn(node._drive())

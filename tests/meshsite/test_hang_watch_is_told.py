@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from meshsite.compose import Endpoints, NodeIdentity, RunningNode
+from meshsite.compose import RunningNode, build_node
 from meshsite.options import Options
+from meshsite.told import Endpoints
 from nodes.mesh.events import ServerLoadSampled
-from nodes.mesh.ids import ModelName, NodeId
+from nodes.mesh.ids import ModelName
 from nodes.runtime.home import enter
 
 
@@ -28,9 +29,8 @@ def sample(in_flight: int, tokens: int, tokens_per_s: float = 0.0) -> ServerLoad
 @pytest.fixture
 async def node(tmp_path: Path) -> Any:
     home = enter(tmp_path / "home", ephemeral=False)
-    identity = NodeIdentity(NodeId("ab" * 32), "m", lambda: "token")
     ends = Endpoints(1, None, "http://localhost:1", None)
-    made = RunningNode(Options(), home, identity, ends)
+    made = build_node(Options(bind_ip="127.0.0.1"), home, lambda quic_port: ends)
     made._supervisor = SupervisorSeen()  # type: ignore[assignment]
     yield made
     await asyncio.sleep(0)

@@ -6,24 +6,22 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from meshsite import operator_door
+from meshsite.mesh_side import MeshSide
 from meshsite.operator_door import OperatorDoor
 from nodes.mesh.events import DropRequested, ModelWanted, ResourcesSampled, StopRequested
-from nodes.mesh.ids import ModelName, RunId
+from nodes.mesh.ids import ModelName
 from nodes.mesh.node import MeshNode
-from nodes.mesh.plans import ServerPlan
-from nodes.mesh.routing import RoutingTable
 from nodes.runtime.driver import Driver
 from nodes.runtime.feed import Feed
+from tests.fakes.node_actions import NoActions
 from tests.nodes.mesh.facts import exited, machine, model, ready, serving_node
 
 
-class Nothing:
-    """Carries out nothing of what the core asks for."""
+class Member(MeshSide):
+    """A member of no mesh: these actions are about models alone."""
 
-    def start_server(self, plan: ServerPlan) -> None: ...
-    def stop_server(self, run_id: RunId, grace_s: float) -> None: ...
-    def change_routes(self, table: RoutingTable) -> None: ...
-    def leave_and_exit(self, exit_code: int, reason: str) -> None: ...
+    def __init__(self) -> None:
+        """Nothing of a side is needed."""
 
 
 @pytest.fixture
@@ -31,10 +29,11 @@ async def door_of() -> AsyncIterator[Callable[[MeshNode], OperatorDoor]]:
     tasks: list[asyncio.Task[None]] = []
 
     def made(node: MeshNode) -> OperatorDoor:
-        driver = Driver(node, Feed(), Nothing())
+        driver = Driver(node, Feed(), NoActions())
         tasks.append(asyncio.create_task(driver.run()))
         return OperatorDoor(
             driver,
+            Member(),
             lambda name: asyncio.create_task(fetched(name)),
             lambda reason: driver.post(StopRequested(reason)),
         )

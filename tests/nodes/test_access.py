@@ -4,7 +4,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
-from nodes import access
+from nodes import access, login_guard
 from tests.fakes.node_handle import SECRET, TOKEN, ScriptedNode
 
 BEARER = {"authorization": f"Bearer {SECRET}"}
@@ -115,3 +115,76 @@ def test_the_admin_groups_its_tables_under_names_for_people() -> None:
         for label in ("nodes", "models_registry", "proxy")
     }
     assert titles == {"nodes": "Mesh", "models_registry": "Models", "proxy": "API"}
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:8080", "http://127.0.0.1:3131", "null"])
+def test_a_page_of_another_program_on_this_machine_may_not_act(
+    node: ScriptedNode, client: Client, origin: str
+) -> None:
+    """Cookies know no ports: its request would come with the operator's session."""
+    client.get(access.new_operator_link(""))
+    headers = {"origin": origin, "host": "localhost:3131"}
+    body = {"action": "drop", "target": "m"}
+    for path in ("/api/actions", "/api/tokens", "/api/chat"):
+        answer = client.post(path, body, "application/json", headers=headers)
+        assert answer.status_code == 403, path
+        assert answer.json()["error"]["code"] == "origin_refused"
+    own = {"origin": "http://localhost:3131", "host": "localhost:3131"}
+    assert client.post("/api/actions", body, "application/json", headers=own).status_code == 200
+    assert node.operator.asked == [("drop", "m")]
+
+
+def test_an_origin_may_act_when_it_is_named_and_not_because_all_may_read(client: Client) -> None:
+    headers = {"origin": "https://app.example", **BEARER}
+    body = {"action": "drop", "target": "m"}
+    for origins, status in ((("*",), 403), (("https://app.example",), 200)):
+        ScriptedNode(cors_origins=origins).install()
+        answer = client.post("/api/actions", body, "application/json", headers=headers)
+        assert answer.status_code == status
+
+
+def test_a_viewer_sees_everything_and_changes_nothing(database: None) -> None:
+    node = ScriptedNode(loopback_only=False, host_names=("*",)).install()
+    get_user_model().objects.create_user("ann", password="correct horse")
+    client = Client(headers={"host": "box.lan:3131"})
+    client.post("/login", {"username": "ann", "password": "correct horse"})
+    for path in ("/", "/api/status", "/api/events", "/api/requests", "/api/charts", "/api/why"):
+        assert client.get(path).status_code == 200, path
+    assert "token" not in client.get("/api/status").json()
+    for path in ("/api/tokens", "/api/actions", "/api/operator-link"):
+        assert client.post(path, {}, "application/json").status_code == 403, path
+    assert client.get("/api/tokens").status_code == 403
+    assert client.get("/admin/").status_code == 302
+    assert node.operator.asked == []
+    assert 'data-operator="no"' in client.get("/").content.decode()
+
+
+def test_guessing_passwords_is_made_slow_for_that_address_alone(
+    node: ScriptedNode, database: None, client: Client
+) -> None:
+    get_user_model().objects.create_superuser("root", password="correct horse")
+    login_guard._failures.clear()
+    good = {"username": "root", "password": "correct horse"}
+    for _ in range(login_guard.FAILURES_MAX):
+        assert client.post("/login", {**good, "password": "wrong"}).status_code == 200
+    refused = client.post("/login", good)
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) > 60
+    assert client.post("/admin/login/", good).status_code == 429
+    assert client.post("/login", good, REMOTE_ADDR="192.0.2.9").status_code == 302
+    assert client.get("/").status_code == 200
+    login_guard._failures.clear()
+
+
+def test_failures_are_forgotten_with_time_and_by_a_good_login() -> None:
+    login_guard._failures.clear()
+    for second in range(login_guard.FAILURES_MAX):
+        login_guard.note_failure("a", float(second))
+    assert login_guard.wait_s("a", 10.0) == login_guard.WINDOW_S - 10
+    assert login_guard.wait_s("a", login_guard.WINDOW_S + 1) == 0
+    login_guard.forget("a")
+    assert login_guard.wait_s("a", 10.0) == 0
+    for number in range(login_guard.ADDRESSES_MAX + 10):
+        login_guard.note_failure(str(number), 0.0)
+    assert len(login_guard._failures) == login_guard.ADDRESSES_MAX
+    login_guard._failures.clear()

@@ -217,3 +217,40 @@ def test_a_changed_expiry_holds_at_once_and_changes_no_key(staff: Client) -> Non
     assert row.digest == digest
     assert not key_ring.allows(key, SECRET)
     assert "expired" in _text(staff, _path(ApiKey))
+
+
+@pytest.mark.parametrize("model", [Peer, Election, MeshEvent, ServedModel, LaunchRecord, Usage])
+def test_an_empty_list_says_what_will_be_here(staff: Client, model: type[Model]) -> None:
+    html = _text(staff, _path(model))
+    assert '<p class="empty-list">' in html
+    assert admin.site._registry[model].empty_text in html.replace("&#x27;", "'")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("action", "asked"), [("forget_peers", "forget"), ("revoke_peers", "revoke")]
+)
+async def test_an_action_on_machines_goes_through_the_mesh_and_never_to_this_node(
+    database: None, action: str, asked: str
+) -> None:
+    node = ScriptedNode(host_names=("*",), node_id=f"admin-{action}").install()
+    channel = asyncio.create_task(run_gossip_channel(f"admin-{action}"))
+    try:
+        user = await get_user_model().objects.acreate(
+            username="root", is_staff=True, is_superuser=True
+        )
+        mine = await Peer.objects.acreate(node_id="a" * 64, name="me", is_self=True)
+        other = await Peer.objects.acreate(node_id="b" * 64, name="barn", state="dead")
+        client = AsyncClient(headers={"host": "localhost"})
+        await client.aforce_login(user)
+        body = {"action": action, "_selected_action": [mine.pk, other.pk]}
+        answer = await client.post(_path(Peer), body, follow=True)
+        assert f"Asked the node: {asked} barn." in answer.content.decode()
+        async with asyncio.timeout(5):
+            while not node.feed.snapshot().history:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert node.operator.asked == [(asked, "b" * 64)]
+        assert node.feed.snapshot().history[-1]["node"] == "b" * 64
+    finally:
+        node_handle.install(None)
+        channel.cancel()
+        await asyncio.gather(channel, return_exceptions=True)

@@ -72,3 +72,16 @@ def test_a_database_out_of_reach_is_one_sentence(
     with pytest.raises(CommandError, match="The database cannot be used"):
         _run(monkeypatch, "correct horse battery\n", "--username", "ann", "--password-stdin")
     connections.close_all()
+
+
+def test_a_viewers_account_may_look_and_not_act(
+    node: ScriptedNode, database: None, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = _run(
+        monkeypatch, "correct horse battery\n", "--username", "bob", "--password-stdin", "--viewer"
+    )
+    assert "viewer's account bob" in said
+    client.post("/login", {"username": "bob", "password": "correct horse battery"})
+    assert client.get("/").status_code == 200
+    assert client.get("/api/token").status_code == 403
+    assert client.get("/admin/").status_code == 302

@@ -127,3 +127,21 @@ def test_adding_a_machine_is_offered_only_where_it_works(client: Client, can_joi
     assert ('data-view-link="add"' in html) is can_join
     assert ('id="view-add"' in html) is can_join
     assert ("--join" in html or "Add a machine" in html) is can_join
+
+
+@pytest.mark.parametrize("action", ["forget", "revoke", "approve", "revoke_token"])
+def test_an_action_on_a_machine_or_token_reaches_the_node(
+    node: ScriptedNode, client: Client, action: str
+) -> None:
+    body = {"action": action, "target": "ab" * 32}
+    assert client.post("/api/actions", body, "application/json").status_code == 403
+    answer = client.post("/api/actions", body, "application/json", headers=BEARER)
+    assert answer.json()["ok"] is True
+    assert node.operator.asked == [(action, "ab" * 32)]
+
+
+def test_why_is_answered_in_the_nodes_own_sentences(node: ScriptedNode, client: Client) -> None:
+    node.reasons["m"] = {"model": "m", "sentence": "It fits nowhere.", "candidates": []}
+    assert client.get("/api/why?model=m").json()["sentence"] == "It fits nowhere."
+    ScriptedNode(why=None).install()
+    assert client.get("/api/why?model=m").status_code == 404

@@ -14,10 +14,11 @@ from nodes.mesh.routing import RoutingTable
 from nodes.runtime import driver as driver_module
 from nodes.runtime.driver import Driver
 from nodes.runtime.feed import Feed
+from tests.fakes.node_actions import NoActions
 from tests.nodes.mesh.facts import ENGINE, MACHINE, ME, exited, model, ready
 
 
-class Recorder:
+class Recorder(NoActions):
     """Actions that only note what they were asked."""
 
     def __init__(self) -> None:

@@ -293,3 +293,18 @@ async def test_a_view_that_ended_leaves_nothing_behind(node: ScriptedNode) -> No
     await asyncio.sleep(0.05)
     assert not node.feed._readers
     assert len(asyncio.all_tasks()) == before
+
+
+async def test_an_open_view_ends_when_its_viewer_may_no_longer_see_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(consumers, "RECHECK_S", 0.05)
+    ScriptedNode(loopback_only=False, host_names=("*",)).install()
+    may = True
+    monkeypatch.setattr(access, "websocket_may_view", lambda *_: may)
+    async with _live(host="box.lan:3131") as socket:
+        await _frame(socket)
+        await asyncio.sleep(0.2)
+        may = False
+        assert await _closed_with(socket) == consumers.CLOSE_REFUSED
+    node_handle.install(None)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from meshsite.cli import WORDS, main
-from meshsite.options import parser
+from meshsite.flags import parser
 
 
 @pytest.mark.parametrize("word", [word for word in WORDS if word != "runnode"])

@@ -133,8 +133,10 @@ async def start_api() -> AsyncIterator[StartApi]:
         async def start(*engines: FakeUpstream, **changes: Any) -> Api:
             config = ApiConfig(**{"sweep_interval_s": 0.05, **changes})
             sock = socket.create_server(("127.0.0.1", 0))
+            # Ever fewer slots: while nothing runs, they are asked in the order in which they are given.
             upstreams = [
-                upstream(e.port, node=f"{n:02x}" * 32) for n, e in enumerate(engines, start=1)
+                upstream(e.port, node=f"{n:02x}" * 32, slots=64 >> n)
+                for n, e in enumerate(engines, start=1)
             ]
             records: list[RequestRecord] = []
             app = ApiApp(

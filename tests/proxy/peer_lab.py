@@ -113,7 +113,8 @@ async def mesh(
         stack.callback(streams.close)
         failed: list[NodeId] = []
         peers = PeerUpstreams(config, streams, failed.append)
-        upstreams = [behind(host.id) for host in found]
+        # The first has by far the most slots, so it is asked first.
+        upstreams = [behind(host.id, slots=4_096 >> 10 * n) for n, host in enumerate(found)]
         records: list[RequestRecord] = []
         app = ApiApp(
             config,

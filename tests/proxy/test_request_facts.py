@@ -15,6 +15,7 @@ from proxy.openai import (
     FaultKind,
     fault_answer,
     fault_event,
+    prompt_tokens,
     read_facts,
     refusal_fault,
     tokens_of,
@@ -160,3 +161,35 @@ def test_long_names_and_lists_do_not_make_long_errors() -> None:
 )
 def test_tokens_are_read_from_every_kind_of_answer(answer: object, tokens: int | None) -> None:
     assert tokens_of(msgspec.json.encode(answer)).generated == tokens
+
+
+@pytest.mark.parametrize(
+    ("body_bytes", "tokens"), [(0, 0), (100, 256), (768, 256), (771, 512), (300_000, 100_096)]
+)
+def test_tokens_of_a_prompt_are_estimated_high_in_steps(body_bytes: int, tokens: int) -> None:
+    assert prompt_tokens(b"x" * body_bytes) == tokens
+
+
+@pytest.mark.parametrize(
+    "text", ["a prompt in plain English, and more of it. ", "def f(x): return x\n"]
+)
+def test_estimate_is_above_four_bytes_a_token(text: str) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": text * 500}]}).encode()
+    assert prompt_tokens(body) > len(body) / 4
+
+
+def test_images_count_by_number_and_not_by_bytes() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    body = json.dumps({"messages": [{"role": "user", "content": [image, image]}]}).encode()
+    assert prompt_tokens(body) == 2_304
+    assert read_facts(body).needs.context == 2_304
+
+
+@pytest.mark.parametrize("end", [b"", b'"', b'"}]'])
+def test_cut_off_data_is_no_trap(end: bytes) -> None:
+    assert prompt_tokens(b'"data:image/png;base64,' + b"A" * 40_000 + end) <= 1_280
+
+
+def test_embeddings_are_not_measured_by_their_batch() -> None:
+    body = json.dumps({"input": ["text"] * 10_000}).encode()
+    assert read_facts(body, embeddings=True).needs.context == 0

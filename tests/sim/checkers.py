@@ -9,6 +9,13 @@ from tests.sim.parts import SimNode
 
 IN_FLIGHT_S = 1.0
 """A node that died so recently may still be met by what it sent while it lived (stalls read it late)."""
+STILL_S = 2.0
+"""A process that stands still for so long must not be declared dead (the issue's table); longer, it may."""
+STILL_RECENT_S = 1.0
+GHOST_S = 20.0
+"""A dead node that some running node lists for so long is a permanent ghost: the longest suspicion (12 s),
+its verification, and as much again as a round of probes takes a node that is alone with its doubts."""
+SWEEP_S = 1.0
 HEALING_S = 5.0
 """A round trip that was begun while the two were apart may still fail so long afterwards."""
 FINDINGS_MAX = 50
@@ -34,8 +41,10 @@ class Checkers:
         self.false_deaths = 0
         self._network = network
         self._engine_bug = engine_bug
+        self._haunted: set[tuple[str, NodeId]] = set()
         self._engines: dict[tuple[int, int], StubEngine] = {}
         network.observers.append(self._observe)
+        network.at(network.now + SWEEP_S, self._sweep)
 
     def _find(self, text: str) -> None:
         if len(self.findings) < FINDINGS_MAX:
@@ -49,7 +58,9 @@ class Checkers:
                 continue
             if view.state is MemberState.DEAD:
                 self._check_death(node, subject, view)
-            elif view.state is not MemberState.LEFT:
+            elif view.state is MemberState.LEFT:
+                node.buried[subject.node_id] = self._network.now
+            else:
                 self._check_presence(node, subject, view)
         if len(node.views) < ELECTION_MAX:
             self._elect(node, effect)
@@ -57,21 +68,45 @@ class Checkers:
     def _check_death(self, node: SimNode, subject: SimNode, view: MemberView) -> None:
         network = self._network
         self.deaths.append((network.now, node, subject.node_id))
+        node.buried[subject.node_id] = network.now
         apart = not (network.reaches(node, subject) and network.reaches(subject, node))
         apart = apart or network.now - network.healed_at < HEALING_S
-        former_life = view.incarnation < subject.born
-        if subject.alive and not apart and not former_life:
+        former_life = view.incarnation not in subject.claimed
+        if subject.alive and not (apart or former_life or _stood_still(subject, network.now)):
             self.false_deaths += 1
             self._find(f"false death: {node.name} declared {subject.name} dead, which runs")
 
     def _check_presence(self, node: SimNode, subject: SimNode, view: MemberView) -> None:
+        """A node that has buried a dead one must not list it again.
+
+        Seed 35: a newcomer may well be told of a dead node that nobody has missed yet. It has buried
+        nobody, so that is hearsay to be corrected (`GHOST_S`), not a ghost come back.
+        """
         dead_for = self._network.now - subject.died_at
-        if not subject.alive and dead_for > IN_FLIGHT_S and view.node_id not in node.views:
-            self._find(f"ghost: {node.name} (re-)added {subject.name}, dead for {dead_for:.1f} s")
+        if not subject.alive and view.node_id not in node.views:
+            buried_at = node.buried.get(view.node_id)
+            # Buried while it lived (they were apart): met again by what it sent before it died.
+            met_again = buried_at is not None and buried_at < subject.died_at
+            if buried_at is not None and not (met_again and dead_for <= IN_FLIGHT_S):
+                self._find(f"ghost: {node.name} re-added {subject.name}, dead for {dead_for:.1f} s")
         if (view.incarnation, view.version) > max(subject.former, subject.gossip.record.order):
             self._find(
                 f"second writer: {node.name} has a word of {subject.name} that it never said"
             )
+
+    def _sweep(self) -> None:
+        """Look for ghosts that nobody corrects."""
+        network = self._network
+        network.at(network.now + SWEEP_S, self._sweep)
+        gone = {i: n for i, n in network.nodes.items() if not n.alive}
+        for node in network.nodes.values():
+            if not node.alive:
+                continue
+            for ghost in node.views.keys() & gone.keys():
+                since = max(gone[ghost].died_at, node.started_at)
+                if network.now - since > GHOST_S and (node.name, ghost) not in self._haunted:
+                    self._haunted.add((node.name, ghost))
+                    self._find(f"ghost: {node.name} lists {gone[ghost].name}, dead for {GHOST_S} s")
 
     def _elect(self, node: SimNode, effect: PublishMembers) -> None:
         engine = self._engines.setdefault((node.index, id(node)), StubEngine())
@@ -106,6 +141,11 @@ class Checkers:
                     f"routing: {node.name} would route to {dead[:8]}, which it declared dead"
                 )
         return self.findings
+
+
+def _stood_still(subject: SimNode, now: float) -> bool:
+    """Whether it stands, or just stood, still for longer than the protocol promises to wait."""
+    return subject.stood_s(now) > STILL_S and now - subject.paused_until < STILL_RECENT_S
 
 
 def _lasting(views: dict[NodeId, MemberView]) -> dict[NodeId, MemberView]:

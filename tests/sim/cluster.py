@@ -2,16 +2,18 @@
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from nodes.mesh.announcement import Announcement, ModelOnDiskLine, ServedModelLine
 from nodes.mesh.config import GossipConfig, lan
 from nodes.mesh.gossip import GossipNode
 from nodes.mesh.gossip_events import Contact, JoinRequested, LeaveRequested
 from nodes.mesh.ids import NodeId
+from nodes.mesh.records import NodeIdentity
 from tests.sim.checkers import Checkers
-from tests.sim.identities import identity
+from tests.sim.identities import identity, node_id_of
 from tests.sim.network import Network
-from tests.sim.parts import Faults, SimNode
+from tests.sim.parts import Core, Faults, SimNode
 
 Plant = Callable[[GossipNode], None]
 EPOCH_MS = 1_790_000_000_000
@@ -32,16 +34,44 @@ def announcement(name: str, address: str, memory_gb: int, models: int = 0) -> An
     )
 
 
+@dataclass(frozen=True)
+class Birth:
+    """What a process starts with."""
+
+    name: str
+    life: int
+    """0 for the first process under this name's key."""
+    identity: NodeIdentity
+    announcement: Announcement
+    incarnation: int
+    config: GossipConfig
+    rng: random.Random
+    now: float
+
+
+Make = Callable[[Birth], tuple[Core, GossipNode]]
+"""Builds what a process runs, and says which `GossipNode` is inside it."""
+
+
+def bare(birth: Birth) -> tuple[Core, GossipNode]:
+    """Return a process that is membership and nothing else."""
+    gossip = GossipNode(
+        birth.identity, birth.announcement, birth.incarnation, birth.config, birth.rng, birth.now
+    )
+    return gossip, gossip
+
+
 class Cluster:
     """`size` nodes, checked all the time. `plant` breaks each node on purpose."""
 
     def __init__(self, size: int, seed: int, faults: Faults | None = None,
                  config: GossipConfig | None = None, plant: Plant | None = None, engine_bug: bool = False,
-                 warm: bool = True) -> None:  # fmt: skip
+                 warm: bool = True, make: Make = bare) -> None:  # fmt: skip
         self.network = Network(seed, faults)
         self.rng = random.Random(f"cluster {seed}")
         self.config = config or lan()
         self._plant = plant
+        self._make = make
         self._lives: dict[str, int] = {}
         self.checkers = Checkers(self.network, engine_bug)
         for i in range(size):
@@ -59,27 +89,37 @@ class Cluster:
     def node(self, name: str) -> SimNode:
         return next(n for n in self.network.nodes.values() if n.name == name)
 
-    def start(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0) -> SimNode:
+    def start(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0,
+              port: int = 7842) -> SimNode:  # fmt: skip
         """Start a process; of a name that ran before: with the same key, as a new life.
 
         `skew_s` shifts its monotonic clock, `wall_error_s` the Unix time that its incarnation starts from.
+        Another `port` than that of a life that still runs makes a twin of it.
         """
         life = self._lives[name] = self._lives.get(name, -1) + 1
         index = int(name[1:])
-        address = f"10.{index >> 8}.{index & 255}.1:7842"
+        address = f"10.{index >> 8}.{index & 255}.1:{port}"
         incarnation = EPOCH_MS + int((self.network.now + wall_error_s) * 1000) + life
-        gossip = GossipNode(
-            identity(name, life),
-            announcement(name, address, 8 + index % 5),
-            incarnation,
-            self.config,
-            random.Random(f"{self.network.seed} {name} {life}"),
-            self.network.now + skew_s,
+        before = self.network.nodes.get(node_id_of(name))
+        revoked = before.revoked if before is not None else set()
+        contacts = before.contacts if before is not None else ()
+        core, gossip = self._make(
+            Birth(
+                name,
+                life,
+                identity(name, life, revoked),
+                announcement(name, address, 8 + index % 5),
+                incarnation,
+                self.config,
+                random.Random(f"{self.network.seed} {name} {life}"),
+                self.network.now + skew_s,
+            )
         )
         if self._plant is not None:
             self._plant(gossip)
-        node = SimNode(index, name, address, gossip)
+        node = SimNode(index, name, address, core, gossip)
         node.skew = skew_s
+        node.revoked, node.contacts = revoked, contacts
         self.network.add(node)
         return node
 
@@ -87,7 +127,7 @@ class Cluster:
         records = [n.gossip.record for n in self.nodes]
         for node in self.nodes:
             node.gossip.restore(records)
-            self.network.carry(node, node.gossip.handle(JoinRequested(()), self.network.now))
+            self.network.give(node, JoinRequested(()))
 
     def join_all(self, stagger_s: float = 0.05) -> None:
         for i, node in enumerate(self.nodes[1:], 1):
@@ -97,8 +137,8 @@ class Cluster:
         targets = tuple(through) or (self.nodes[0],)
         if targets == (node,):
             targets = (self.nodes[-1],)
-        contacts = tuple(Contact(t.node_id, (t.address,)) for t in targets)
-        self.network.give(node, JoinRequested(contacts))
+        named = tuple(Contact(t.node_id, (t.address,)) for t in targets)
+        self.network.give(node, JoinRequested((*node.contacts, *named)))
 
     def restart(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0) -> SimNode:
         node = self.start(name, skew_s, wall_error_s)

@@ -1,6 +1,7 @@
 """Keys of the simulation: as cheap as a hash, and still bound to their owner. Not cryptography."""
 
 import hashlib
+from collections.abc import Set
 
 from nodes.mesh.ids import NodeId
 from nodes.mesh.records import NodeIdentity, id_of_key
@@ -14,10 +15,6 @@ def _verify(public_key: bytes, content: bytes, signature: bytes) -> bool:
     return _sign(public_key, content) == signature
 
 
-def accept_all(_node_id: NodeId, _key: bytes, credential: bytes) -> bool:
-    return credential == b"member"
-
-
 def key_of(name: str) -> bytes:
     return hashlib.sha256(f"key of {name}".encode()).digest()
 
@@ -26,7 +23,8 @@ def node_id_of(name: str) -> NodeId:
     return id_of_key(key_of(name))
 
 
-def identity(name: str, life: int) -> NodeIdentity:
+def identity(name: str, life: int, revoked: Set[NodeId] = frozenset()) -> NodeIdentity:
+    """Return the identity of a name; `revoked` is looked at whenever a member is judged."""
     public_key = key_of(name)
     return NodeIdentity(
         public_key=public_key,
@@ -34,6 +32,8 @@ def identity(name: str, life: int) -> NodeIdentity:
         boot=f"boot{life:08d}".encode(),
         sign=lambda content: _sign(public_key, content),
         verify=_verify,
-        accept_member=accept_all,
+        accept_member=lambda node_id, key, credential: (
+            credential.startswith(b"member") and node_id not in revoked
+        ),
         accept_notice=lambda topic, version, body: body.startswith(b"genuine"),
     )

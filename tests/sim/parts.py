@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from nodes.mesh.gossip import GossipNode
 from nodes.mesh.gossip_effects import GossipEffect
-from nodes.mesh.gossip_events import LinkId, RequestId
+from nodes.mesh.gossip_events import Contact, LinkId
 from nodes.mesh.ids import NodeId
 
 
@@ -34,14 +34,28 @@ class SimLink:
         return self.b if node is self.a else self.a
 
 
+class Core(Protocol):
+    """What a simulated process runs: a `GossipNode`, or a whole node around one."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When to hand in `TimePassed`; None: only when something happens."""
+
+    def handle(self, event: Any, now: float) -> list[Any]:
+        """Return what is to be done about an event."""
+
+
 class SimNode:
-    """One process: a GossipNode, its links and what the rest of the node would have seen."""
+    """One process: what it runs, its links and what the rest of the node would have seen."""
 
     __slots__ = (
         "address",
         "alive",
         "backlog",
-        "born",
+        "buried",
+        "claimed",
+        "contacts",
+        "core",
         "died_at",
         "former",
         "gossip",
@@ -50,39 +64,59 @@ class SimNode:
         "links",
         "name",
         "node_id",
+        "notices",
+        "paused_since",
         "paused_until",
         "rate",
         "requests",
+        "revoked",
         "silent",
         "skew",
+        "started_at",
         "story",
         "twin",
         "views",
         "wake",
     )  # fmt: skip
 
-    def __init__(self, index: int, name: str, address: str, gossip: GossipNode) -> None:
+    def __init__(self, index: int, name: str, address: str, core: Core, gossip: GossipNode) -> None:
         self.index = index
         self.name = name
         self.address = address
+        self.core = core
         self.gossip = gossip
+        """The membership inside `core`, or `core` itself."""
         self.node_id = gossip.node_id
-        self.born = gossip.record.claim.incarnation
+        self.claimed = {gossip.record.claim.incarnation}
+        """The incarnations that this process has lived under."""
         self.former = (0, 0)
         self.alive = True
         self.left = False
         self.silent = False
         self.twin = False
         self.died_at = 0.0
+        self.started_at = 0.0
+        self.buried: dict[NodeId, float] = {}
+        """Whom it published as dead or left, and when last."""
+        self.paused_since = 0.0
         self.paused_until = 0.0
         self.skew = 0.0
         self.rate = 1.0
         self.wake = float("inf")
         self.links: dict[NodeId, SimLink] = {}
         self.backlog: list[Any] = []
-        self.requests: dict[int, tuple[SimNode, RequestId]] = {}
+        self.requests: dict[int, Callable[[bytes], None]] = {}
+        self.contacts: tuple[Contact, ...] = ()
+        """What it would find on its disk after a restart."""
+        self.notices: list[tuple[str, int, bytes]] = []
+        self.revoked: set[NodeId] = set()
+        """Whom its transport refuses; kept on disk too."""
         self.views: dict[NodeId, Any] = {}
         self.story: list[str] = []
+
+    def stood_s(self, now: float) -> float:
+        """For how long the latest pause has lasted, or did."""
+        return min(now, self.paused_until) - self.paused_since
 
     def clock(self, now: float) -> float:
         return self.skew + now * self.rate

@@ -8,8 +8,17 @@ import pytest
 
 from tests.sim.swarm import Swarm
 
+FOUND_BEFORE = (35, 48, 59, 67, 87, 101, 114, 144, 188, 378, 461)
+"""Each of these seeds found something once. 35, 48: a newcomer was told of a node that had just died and
+that nobody had missed yet, which is hearsay, not a ghost come back (the checker was wrong). 67, 101, 144:
+a former life was buried, of a node whose clock went back at its restart. 114: two stalls made one.
+87: a link came up, its first exchange was lost, and neither end ever repeated it.
+59: two islands, and nobody dialled the one contact between them, because nobody was alone.
+188: a death was verified over a link that only one end still held, while a new dial would have been answered.
+378, 461: a restarted node had forgotten its contacts (the simulator was wrong: they are on its disk)."""
 
-@pytest.mark.parametrize("seed", range(1, 13))
+
+@pytest.mark.parametrize("seed", [*range(1, 13), *FOUND_BEFORE])
 def test_swarm_of_seeds_finds_nothing(seed: int) -> None:
     swarm = Swarm(seed)
     assert swarm.run() == [], swarm.report()

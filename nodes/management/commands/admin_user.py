@@ -17,13 +17,16 @@ from nodes.management.word_command import WordCommand
 
 
 class Command(WordCommand):
-    """Make a superuser, asking for what was not given."""
+    """Make an operator, or a viewer, asking for what was not given."""
 
     help = "Make an account for the admin and the console (asks for name and password)."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the flags."""
         parser.add_argument("--username", help="the account's name; asked for when absent")
+        parser.add_argument(
+            "--viewer", action="store_true", help="it may look at the console, and act on nothing"
+        )
         parser.add_argument(
             "--password-stdin", action="store_true", help="read the password from standard input"
         )
@@ -44,7 +47,8 @@ class Command(WordCommand):
                     f"There is an account named {username} already. Choose another name, or change "
                     f"its password with: .venv/bin/python manage.py changepassword {username}"
                 )
-            user = users(username=username, is_staff=True, is_superuser=True)
+            acts = not options["viewer"]
+            user = users(username=username, is_staff=acts, is_superuser=acts)
             validate_password(password, user)
             user.set_password(password)
             user.save()
@@ -55,7 +59,8 @@ class Command(WordCommand):
                 f"The database cannot be used: {error}. Check the rights and the space of "
                 f"{settings.MESH_LLM_HOME}, or what DATABASE_URL says."
             ) from None
-        self.stdout.write(f"Made the account {username}. Log in on the console at /login.")
+        what = "the account" if acts else "the viewer's account"
+        self.stdout.write(f"Made {what} {username}. Log in on the console at /login.")
 
     def _ask_name(self) -> str:
         if not sys.stdin.isatty():

@@ -1,14 +1,16 @@
 """The chat: reasoning apart, copying, retrying, several kept conversations, which model."""
 
+import base64
 import json
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.e2e.console.conftest import OpenPage
 from tests.fakes.console_thread import ConsoleThread
 from tests.fakes.node_handle import model_entry
+from tests.fakes.scenes import SCENES
 
 pytestmark = pytest.mark.browser
 
@@ -105,6 +107,7 @@ def test_several_conversations_are_kept_over_a_reload(
     _ask(page, "First question")
     page.click("#chat-new")
     _ask(page, "Second question")
+    page.click("#chat-more summary")
     page.click("#chat-rename")
     page.get_by_label("Name of this chat").fill("Renamed")
     page.keyboard.press("Enter")
@@ -114,6 +117,7 @@ def test_several_conversations_are_kept_over_a_reload(
     page.locator("#conversations button", has_text="First").click()
     expect(page.locator(".bubble")).to_have_text(["First question"])
     expect(page.locator("#chat-title")).to_have_text("First question")
+    page.click("#chat-more summary")
     page.click("#chat-delete")
     page.click("#confirm-yes")
     expect(page.locator("#conversations button")).to_have_text(["Renamed"])
@@ -142,14 +146,14 @@ def test_kept_conversations_are_bounded_and_the_oldest_go(open_page: OpenPage) -
     assert max(len(item["messages"]) for item in kept) == 200
     big = [
         {"id": f"b{n}", "title": "", "messages": [{"role": "user", "content": "y" * 400_000}]}
-        for n in range(5)
+        for n in range(12)
     ]
     page.evaluate("text => localStorage.setItem('mesh-conversations', text)", json.dumps(big))
     page.reload()
     page.wait_for_selector("body[data-phase=live]")
     page.click("#chat-new")
     _ask(page, "Newest again")
-    assert page.evaluate("localStorage.getItem('mesh-conversations').length") <= 2_000_000
+    assert page.evaluate("localStorage.getItem('mesh-conversations').length") <= 4_000_000
 
 
 def test_the_picker_appears_with_the_second_warm_model_and_chooses(
@@ -169,3 +173,123 @@ def test_the_picker_appears_with_the_second_warm_model_and_chooses(
     expect(page.locator("#model-picker")).to_be_hidden()
     _ask(page, "And now?")
     assert console.node.api.bodies[-1]["model"] == "mesh-demo"
+
+
+def test_choosing_a_model_highlights_who_serves_it_here_and_in_the_drawing(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    """Scenario 10."""
+    console.do(lambda node: SCENES["three"]().play(node))
+    page = open_page("/#chat")
+    page.select_option("#model", "llama-3.3-70b")
+    expect(page.locator("#mini-mesh .lit")).to_have_text(["●barnanswers"])
+    page.select_option("#model", "qwen3-8b")
+    expect(page.locator("#mini-mesh .lit")).to_have_text(["●studyanswers"])
+    expect(page.locator("#model-where")).to_have_text("answered by study")
+    page.click("[data-view-link=mesh]")
+    expect(page.locator(".node.lit")).to_have_count(1)
+    expect(page.locator(".node.lit .node-title")).to_have_text("study")
+    expect(page.locator("#lit-text")).to_have_text("Highlighted: who answers qwen3-8b")
+
+
+def test_a_message_is_edited_and_asked_again_and_what_followed_goes(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    page = open_page("/#chat")
+    _ask(page, "First")
+    _ask(page, "Second")
+    page.locator(".bubble", has_text="First").hover()
+    page.get_by_role("button", name="Edit this message").first.click()
+    page.get_by_label("Your message").fill("First, otherwise")
+    page.get_by_role("button", name="Ask again", exact=True).click()
+    expect(page.locator(".message.assistant")).to_have_count(1)
+    expect(page.locator(".bubble")).to_have_text(["First, otherwise"])
+    expect(page.locator(".message.assistant").last.get_by_text("Retry")).to_be_visible()
+    assert console.node.api.bodies[-1]["messages"] == [
+        {"role": "user", "content": "First, otherwise"}
+    ]
+    page.get_by_role("button", name="Edit this message").first.click()
+    page.keyboard.press("Escape")
+    expect(page.locator(".bubble")).to_have_text(["First, otherwise"])
+
+
+def test_system_prompt_and_sampling_are_sent_and_kept_with_the_chat(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    page = open_page("/#chat")
+    page.click("#settings-toggle")
+    page.fill("#set-system", "Be brief.")
+    page.fill("#set-temperature", "0.2")
+    page.fill("#set-max-tokens", "64")
+    page.keyboard.press("Escape")
+    expect(page.locator("#chat-settings")).to_be_hidden()
+    expect(page.locator("#settings-toggle")).to_have_text("Settings (3 set)")
+    _ask(page, "Hi")
+    body = console.node.api.bodies[-1]
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert (body["temperature"], body["max_tokens"]) == (0.2, 64)
+    assert "top_p" not in body
+    page.reload()
+    expect(page.locator("#settings-toggle")).to_have_text("Settings (3 set)")
+    page.click("#chat-new")
+    expect(page.locator("#settings-toggle")).to_have_text("Settings")
+    _ask(page, "Hi")
+    assert [m["role"] for m in console.node.api.bodies[-1]["messages"]] == ["user"]
+
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def test_pictures_go_to_models_that_see_and_only_to_those(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    page = open_page("/#chat")
+    expect(page.locator("#attach")).to_be_hidden()
+    entry = model_entry("mesh-demo", capabilities=["vision"])
+    console.do(lambda node: node.feed.publish({"model/mesh-demo": entry}))
+    expect(page.locator("#attach")).to_be_visible()
+    picture: FilePayload = {"name": "a.png", "mimeType": "image/png", "buffer": PIXEL}
+    page.set_input_files("#attach-file", picture)
+    expect(page.locator("#attached img")).to_have_count(1)
+    _ask(page, "What is this?")
+    parts = console.node.api.bodies[-1]["messages"][0]["content"]
+    assert parts[0] == {"type": "text", "text": "What is this?"}
+    assert parts[1]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    expect(page.locator(".sent-image")).to_be_visible()
+    page.reload()
+    expect(page.locator(".sent-image")).to_be_visible()
+    picture = {"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"}
+    page.set_input_files("#attach-file", picture)
+    expect(page.locator("#toasts")).to_contain_text("x.png is no picture")
+
+
+def test_a_chat_leaves_as_markdown_and_as_json(open_page: OpenPage) -> None:
+    page = open_page("/#chat")
+    _ask(page, "What is a mesh?")
+    for form, said in (("md", "## You\n\nWhat is a mesh?"), ("json", '"role": "user"')):
+        page.click("#chat-more summary")
+        with page.expect_download() as waiting:
+            page.click(f"#export-{form}")
+        assert waiting.value.suggested_filename == f"What is a mesh.{form}"
+        assert said in waiting.value.path().read_text("utf-8")
+
+
+def test_a_lost_node_is_explained_in_place_and_retried(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    page = open_page("/#chat")
+    page.context.set_offline(True)
+    page.fill("#prompt", "Hi")
+    page.press("#prompt", "Enter")
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".message .prose")).to_have_text("Hello there.")
+    console.close()
+    try:
+        expect(page.locator("#composer-note")).to_contain_text("connection to the node is lost")
+    finally:
+        console.open()
+    expect(page.locator("#composer-note")).to_contain_text("Enter sends", timeout=20_000)

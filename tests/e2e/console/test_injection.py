@@ -31,7 +31,8 @@ def _unhurt(page: Page) -> None:
     assert page.evaluate("window.hurt") is None
     inside = page.evaluate(
         """() => [...document.querySelectorAll(".prose *, .log *, .timeline *, .card *")].filter((e) =>
-        ["IMG", "SCRIPT", "IFRAME", "STYLE", "FORM", "BASE", "OBJECT"].includes(e.tagName)
+        (["IMG", "SCRIPT", "IFRAME", "STYLE", "FORM", "BASE", "OBJECT"].includes(e.tagName)
+          && !["join-form", "serve"].includes(e.id))
         || [...e.attributes].some((a) => a.name.startsWith("on"))
         || /^(javascript|data|vbscript):/i.test(e.getAttribute("href") ?? "")).map((e) => e.outerHTML)"""
     )

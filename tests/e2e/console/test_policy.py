@@ -35,7 +35,18 @@ def _make_accounts() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/#mesh", "/#models", "/#chat", "/#use", "/login", "/operator/x", "/no", "/admin/login/"],
+    [
+        "/#mesh",
+        "/#models",
+        "/#chat",
+        "/#use",
+        "/#requests",
+        "/#add",
+        "/login",
+        "/operator/x",
+        "/no",
+        "/admin/login/",
+    ],
 )
 def test_no_page_breaks_its_own_policy(open_page: OpenPage, faults: list[str], path: str) -> None:
     page = open_page(path)

@@ -12,7 +12,7 @@ from tests.fakes.node_handle import model_entry
 
 pytestmark = pytest.mark.browser
 
-VIEWS = ["mesh", "models", "chat", "use"]
+VIEWS = ["mesh", "models", "chat", "requests", "add", "use"]
 
 
 def _focused(page: Page) -> str:

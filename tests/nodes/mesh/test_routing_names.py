@@ -11,6 +11,7 @@ from nodes.mesh.routing import (
     RefusalKind,
     RequestNeeds,
     RoutingTable,
+    Standing,
     Upstream,
     candidates,
     match_name,
@@ -34,6 +35,34 @@ def test_name_is_found_exactly_without_case_or_by_prefix(asked: str) -> None:
     found = ask(asked, upstream("Qwen2.5-3B"), upstream("GLM-4.7"))
     assert isinstance(found, Candidates)
     assert found.model == "Qwen2.5-3B"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Qwen/Qwen2.5-3B-GGUF/Qwen2.5-3B.gguf",
+        "Qwen2.5-3B.GGUF",
+        "/models/qwen2.5-3b-00001-of-00003.gguf",
+        "Qwen2.5-3B-00001-of-00003",
+    ],
+)
+def test_path_or_file_name_means_the_models_stem(asked: str) -> None:
+    found = ask(asked, upstream("Qwen2.5-3B"), upstream("GLM-4.7"))
+    assert isinstance(found, Candidates)
+    assert found.model == "Qwen2.5-3B"
+
+
+@pytest.mark.parametrize("asked", ["org/", ".gguf", "/", "-00001-of-00003.gguf"])
+def test_name_with_an_empty_stem_means_nothing(asked: str) -> None:
+    found = ask(asked, upstream("tiny"))
+    assert isinstance(found, Refusal)
+    assert found.kind is RefusalKind.UNKNOWN_MODEL
+
+
+def test_name_that_ends_like_a_shard_is_found_as_it_is() -> None:
+    found = ask("odd-00001-of-00002", upstream("odd-00001-of-00002"), upstream("odd"))
+    assert isinstance(found, Candidates)
+    assert found.model == "odd-00001-of-00002"
 
 
 def test_exact_name_wins_over_a_longer_one_with_the_same_start() -> None:
@@ -79,3 +108,63 @@ def test_auto_takes_the_largest_context_when_nothing_special_is_needed() -> None
     found = ask(None, upstream("small"), upstream("big", context=65536))
     assert isinstance(found, Candidates)
     assert found.model == "big"
+
+
+def test_auto_takes_a_model_whose_context_holds_the_prompt_over_one_with_more_slots() -> None:
+    roomy = upstream("roomy", context=16_384, slots=1)
+    found = ask("auto", upstream("small", slots=64), roomy, context=9_000)
+    assert isinstance(found, Candidates)
+    assert found.model == "roomy"
+
+
+def test_auto_takes_the_longest_context_when_the_prompt_may_fit_nowhere() -> None:
+    found = ask("auto", upstream("small"), upstream("big", context=8_192), context=50_000)
+    assert isinstance(found, Candidates)
+    assert (found.model, found.standings) == ("big", (Standing.DOUBTFUL,))
+
+
+def test_auto_takes_what_meets_the_most_needs_when_nothing_meets_all() -> None:
+    sees = frozenset({Capability.CHAT, Capability.VISION})
+    both = sees | {Capability.TOOLS}
+    blind = upstream("blind", context=65_536)
+    found = ask("auto", blind, upstream("seeing", capabilities=sees), capabilities=both)
+    assert isinstance(found, Candidates)
+    assert found.model == "seeing"
+
+
+def test_auto_leaves_a_model_that_only_embeds_to_requests_for_embeddings() -> None:
+    embeds = frozenset({Capability.EMBEDDINGS})
+    both = (upstream("embedder", capabilities=embeds, context=32_768), upstream("talker"))
+    chat = ask("auto", *both)
+    vectors = ask("auto", *both, capabilities=embeds)
+    assert isinstance(chat, Candidates) and isinstance(vectors, Candidates)
+    assert (chat.model, vectors.model) == ("talker", "embedder")
+
+
+def test_auto_leaves_a_model_whose_only_host_is_suspect_while_another_can_answer() -> None:
+    found = ask("auto", upstream("big", context=65_536, rank_last=True), upstream("small"))
+    assert isinstance(found, Candidates)
+    assert found.model == "small"
+
+
+def test_hosts_of_a_named_model_come_by_standing_and_none_is_left_out() -> None:
+    suspect = upstream("m", rank_last=True, context=65_536)
+    short = upstream("m", context=1_024)
+    blind = upstream("m", capabilities=frozenset())
+    able = upstream("m", context=8_192)
+    found = ask("m", suspect, short, blind, able, context=2_000, capabilities={Capability.CHAT})
+    assert isinstance(found, Candidates)
+    assert found.upstreams == (able, short, blind, suspect)
+    assert found.standings == (
+        Standing.ABLE,
+        Standing.DOUBTFUL,
+        Standing.DOUBTFUL,
+        Standing.LAST,
+    )
+
+
+def test_only_ready_hosts_are_candidates() -> None:
+    states = [state for state in ModelState if state is not ModelState.READY]
+    found = ask("m", *(upstream("m", state) for state in states), upstream("m"))
+    assert isinstance(found, Candidates)
+    assert [u.state for u in found.upstreams] == [ModelState.READY]

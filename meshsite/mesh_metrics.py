@@ -1,0 +1,57 @@
+"""The mesh's Prometheus metrics: members by state, and what the peer link and gossip counted.
+
+Made when asked for, from numbers that their owners keep anyway; labels are words of ours, never names
+that other machines make up.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from meshsite.side import Side
+from nodes.mesh.members import shown_state
+from nodes.runtime.driver import Driver
+
+
+def render(driver: Driver, mesh: Side) -> bytes:
+    """Return the metrics in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_MeshCollector(driver, mesh))
+    return generate_latest(registry)
+
+
+class _MeshCollector(Collector):
+    def __init__(self, driver: Driver, mesh: Side) -> None:
+        self._driver = driver
+        self._mesh = mesh
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family."""
+        node = self._driver.node
+        members = GaugeMetricFamily(
+            "mesh_llm_members", "Other nodes in the table.", labels=["state"]
+        )
+        states = Counter(shown_state(view) for view in node.members.present())
+        for state in ("alive", "late", "suspect"):
+            members.add_metric([state], states[state])
+        yield members
+        link = CounterMetricFamily(
+            "mesh_llm_peer_link", "What the peer link did and refused.", labels=["what"]
+        )
+        for what, count in self._mesh.transport.counters.snapshot().items():
+            link.add_metric([what], count)
+        yield link
+        gossip = CounterMetricFamily(
+            "mesh_llm_gossip", "What gossip refused or dropped.", labels=["what"]
+        )
+        counters = node.gossip.counters if node.gossip else {}
+        for what, count in sorted(counters.items()):
+            gossip.add_metric([what], count)
+        yield gossip
+        yield GaugeMetricFamily(
+            "mesh_llm_peer_connections", "Open QUIC connections.", self._mesh.transport.connections
+        )

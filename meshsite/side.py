@@ -1,0 +1,77 @@
+"""What the node needs of its side of the mesh, whether it is a full member or a passive client."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from nodes.mesh.effects import LinkEffect
+from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
+from nodes.mesh.ids import NodeId
+from nodes.runtime.address import Address
+from nodes.runtime.driver import Driver
+from nodes.runtime.links import parsed_addresses
+from nodes.runtime.transport import Transport
+
+
+class Host(Protocol):
+    """What a side needs of the node around it."""
+
+    driver: Driver
+
+    def notice(self, kind: str, text: str | None) -> None: ...
+    def cannot_go_on(self, text: str) -> None: ...
+    def waiting_changed(self, waiting: tuple[dict[str, Any], ...]) -> None: ...
+
+
+class Side:
+    """The node's side of the mesh. `run` as a task; `close` at the end."""
+
+    transport: Transport
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.entered = asyncio.Event()
+        """Set once the node is in a mesh: joined, come back to, or begun."""
+        self.alone_because = ""
+        """Why no machine of the mesh that a token names was reached at the start; empty: one was."""
+
+    async def run(self) -> None:
+        """Come into the mesh, and stay in it until cancelled."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Give up what is under way and close all links."""
+        raise NotImplementedError
+
+    def invite_token(self) -> str:
+        """Return the start-up token; empty: this node cannot let anybody in."""
+        return ""
+
+    def addresses_of(self, node_id: NodeId) -> Sequence[Address]:
+        """Return where a node can be dialled, as it says itself; none when it is not known now."""
+        view = self._host.driver.node.members.get(node_id)
+        return parsed_addresses(view.announcement.addresses) if view is not None else ()
+
+    def silence_s(self, node_id: NodeId) -> float | None:
+        """Return for how long nothing has come over the link to a node; None: there is no link."""
+        link = self.transport.links.get(node_id)
+        if link is None or link.primary is None:
+            return None
+        return asyncio.get_running_loop().time() - link.primary.connection.last_received_s
+
+    def use_failed(self, node_id: NodeId) -> None:
+        """A request found the way to a node broken."""
+
+    # What only a member's core asks for:
+
+    def perform(self, effect: LinkEffect) -> None:
+        """Carry out what the core wants of the network."""
+
+    def remember(self, effect: RememberContacts) -> None:
+        """Keep where the mesh was seen, over a restart."""
+
+    def noticed(self, notice: PublishNotice) -> None:
+        """Take over an accepted word about trust."""
+
+    def twin(self, text: str) -> None:
+        """Another process uses this node's key."""

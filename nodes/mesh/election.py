@@ -1,0 +1,169 @@
+"""Which nodes host a model: alone wherever it fits, split only where it fits nowhere or somebody forces it.
+
+Decides, from a snapshot and for one model, the same on every node that holds the same words. A node
+that can hold the model is its own solo host; one that cannot, defers to those that can. Only if none
+can, or a member of the model's group forces it, there is one host (most memory, tie: higher node id)
+and a split. Does not know engines, clocks or settle times (`duties`). Source: spec, Election and split.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nodes.mesh.ids import ModelName, NodeId
+from nodes.mesh.offers import MeshSnapshot, Offer
+from nodes.mesh.placement import gb, waiting_text
+from nodes.mesh.rendezvous import weight
+from nodes.mesh.routing import ModelState
+from nodes.mesh.split import SplitPlacement, Verdict, place_split
+
+
+class Mode(StrEnum):
+    """How a model is to be served."""
+
+    SOLO = "solo"
+    SPLIT = "split"
+    WAIT = "wait"
+    """Nobody can hold it, and those who could share it have too little together."""
+    NOBODY = "nobody"
+    """No node is to serve it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Election:
+    """How one model is to be served over the mesh, and why."""
+
+    model: ModelName
+    mode: Mode
+    hosts: tuple[NodeId, ...]
+    """SOLO: each on its own, sorted; SPLIT and WAIT: the one host (to be), if there is one."""
+    text: str
+    """One sentence; of WAIT: the line of Pinned 4."""
+    verdicts: tuple[Verdict, ...]
+    need_bytes: int = 0
+    have_bytes: int = 0
+    forced: bool = False
+    placement: SplitPlacement | None = None
+
+
+def group(snapshot: MeshSnapshot, model: ModelName) -> tuple[Offer, ...]:
+    """Return the nodes that are to serve the model or work for it, by id."""
+    found = [
+        offer
+        for offer in snapshot.offers.values()
+        if model in offer.works
+        or (model in offer.lines and offer.lines[model].state != ModelState.DRAINING.value)
+    ]
+    return tuple(sorted(found, key=lambda o: o.node_id))
+
+
+def elect(snapshot: MeshSnapshot, model: ModelName) -> Election:
+    """Return how the model is to be served now."""
+    members = group(snapshot, model)
+    if not members:
+        return Election(model, Mode.NOBODY, (), f"no node is to serve {model}", ())
+    verdicts = tuple(_verdict(offer, model) for offer in _contenders(snapshot, model, members))
+    fitting = tuple(v.node_id for v in verdicts if v.accepted)
+    inside = tuple(o.node_id for o in members if o.node_id in fitting)
+    forced = any(offer.force_split for offer in members)
+    if not fitting or (forced and inside):
+        election = _split(snapshot, model, members, verdicts, forced)
+        if election.mode is Mode.SPLIT or not fitting:
+            return election
+        verdicts = election.verdicts
+    if not inside:
+        # A free node that has the file and the memory is about to be assigned: the others defer to it.
+        inside = tuple(sorted(fitting, key=lambda n: -weight(n, model))[:1])
+    return Election(model, Mode.SOLO, inside, _solo_text(snapshot, inside), verdicts, forced=forced)
+
+
+def _contenders(
+    snapshot: MeshSnapshot, model: ModelName, members: tuple[Offer, ...]
+) -> Iterable[Offer]:
+    yield from members
+    yield from (offer for offer in snapshot.free if model in offer.on_disk)
+
+
+def _verdict(offer: Offer, model: ModelName) -> Verdict:
+    need, spare = offer.need_bytes(model), offer.spare_bytes(model)
+    if not offer.engine:
+        return Verdict(offer.node_id, offer.name, False, "it has no engine")
+    if need is None:
+        return Verdict(offer.node_id, offer.name, False, "it does not have the file")
+    why = f"needs {gb(need)}, offers {gb(spare)}"
+    # What runs already is never moved because memory figures drifted.
+    fits = need <= spare or offer.runs_alone(model)
+    return Verdict(offer.node_id, offer.name, fits, why)
+
+
+def _solo_text(snapshot: MeshSnapshot, hosts: tuple[NodeId, ...]) -> str:
+    names = ", ".join(snapshot.offers[node].name for node in hosts)
+    return f"it fits on {names}, each on its own" if len(hosts) > 1 else f"it fits on {names} alone"
+
+
+def chief(members: Iterable[Offer], model: ModelName) -> Offer | None:
+    """Return who would host a split: of those with file and engine the one with most memory."""
+    able = [o for o in members if o.engine and model in o.on_disk]
+    return max(able, key=lambda o: (o.spare_bytes(model), o.node_id), default=None)
+
+
+def _split(
+    snapshot: MeshSnapshot,
+    model: ModelName,
+    members: tuple[Offer, ...],
+    verdicts: tuple[Verdict, ...],
+    forced: bool,
+) -> Election:
+    host = chief(members, model)
+    if host is None:
+        text = f"no node that is to serve {model} has an engine and its file"
+        return Election(model, Mode.WAIT, (), text, verdicts, forced=forced)
+    placement = place_split(snapshot, model, host)
+    need = host.on_disk[model].need_bytes
+    everything = (*verdicts, *placement.verdicts)
+    if not placement.seats:
+        text = waiting_text(need, placement.have_bytes)
+        return Election(
+            model, Mode.WAIT, (host.node_id,), text, everything, need, placement.have_bytes, forced
+        )
+    why = "forced by --split" if forced else "no node can hold it alone"
+    names = ", ".join(snapshot.offers[seat.node_id].name for seat in placement.workers)
+    text = f"{why}: {host.name} hosts it with {names}"
+    return Election(
+        model, Mode.SPLIT, (host.node_id,), text, everything, need, placement.have_bytes, forced,
+        placement,
+    )  # fmt: skip
+
+
+def next_term(snapshot: MeshSnapshot, model: ModelName) -> int:
+    """Return a term that outranks every split of the model that is known here."""
+    terms = [
+        offer.splits[model].term for offer in snapshot.offers.values() if model in offer.splits
+    ]
+    terms += [offer.works[model].term for offer in snapshot.offers.values() if model in offer.works]
+    return max(terms, default=0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """A host's announced split that names this node."""
+
+    host: NodeId
+    model: ModelName
+    term: int
+    layers: int
+
+
+def orders(snapshot: MeshSnapshot) -> Orders | None:
+    """Return the split that this node is to work for: the highest term, tie: higher host id; or None.
+
+    A term is one host's: two hosts that chose the same number in a partition are told apart by id.
+    """
+    found = [
+        Orders(offer.node_id, model, split.term, layers)
+        for offer in snapshot.offers.values()
+        for model, split in offer.splits.items()
+        for worker, layers in split.workers
+        if worker == snapshot.me and model not in snapshot.dropped
+    ]
+    return max(found, key=lambda o: (o.term, o.host), default=None)

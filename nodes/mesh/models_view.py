@@ -1,0 +1,134 @@
+"""What viewers see of each model over the whole mesh: this node's own part, then everybody's.
+
+Pure: completes the ``model/`` entries that `view` made of this node with the hosts, files and wishes
+of the others, and adds those that only others have. Source: `snapshot`, the contract of the keys.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from nodes.mesh.ids import ModelName, NodeId
+from nodes.mesh.members import Members
+from nodes.mesh.own_facts import OwnFacts
+from nodes.mesh.routing import ModelState
+from nodes.mesh.snapshot import Entry, State
+
+NODES_LISTED_MAX = 200
+"""Nodes named in one list of a model's entry."""
+
+
+@dataclass(slots=True)
+class _Elsewhere:
+    """What the other nodes have of one model."""
+
+    hosts: list[dict[str, Any]] = field(default_factory=list)
+    on_disk: list[str] = field(default_factory=list)
+    wanted_by: list[str] = field(default_factory=list)
+    capabilities: set[str] = field(default_factory=set)
+    size_bytes: int = 0
+
+
+def complete(state: State, node_id: NodeId, own: OwnFacts, members: Members) -> None:
+    """Complete the ``model/`` entries of `state` in place."""
+    found = _elsewhere(members)
+    for asked in own.asked_for:
+        found[asked].wanted_by.append(node_id)
+    for facts in own.on_disk:
+        if facts.name in found or f"model/{facts.name}" in state:
+            found[facts.name].on_disk.insert(0, node_id)
+            found[facts.name].size_bytes = facts.size_bytes
+    known = {key.removeprefix("model/") for key in state if key.startswith("model/")}
+    shown = known | {name for name, there in found.items() if there.hosts or there.wanted_by}
+    for name in shown:
+        entry = state.get(f"model/{name}") or _cold(name)
+        state[f"model/{name}"] = _with_others(entry, node_id, found[name])
+
+
+def _elsewhere(members: Members) -> defaultdict[str, _Elsewhere]:
+    found: defaultdict[str, _Elsewhere] = defaultdict(_Elsewhere)
+    for view in members.present():
+        said = view.announcement
+        for line in said.serving:
+            there = found[line.name]
+            load = members.load(view.node_id, ModelName(line.name))
+            there.hosts.append(
+                {
+                    "node_id": view.node_id,
+                    "state": line.state,
+                    "slots": line.slots,
+                    "context": line.context,
+                    "in_flight": load.in_flight if load else 0,
+                    "tokens_per_s": load.tokens_per_s if load else 0.0,
+                    "ttfb_p50_ms": load.ttfb_p50_ms if load else None,
+                }
+            )
+            there.capabilities.update(line.capabilities)
+        for disk in said.on_disk:
+            found[disk.name].on_disk.append(view.node_id)
+            found[disk.name].size_bytes = disk.size_bytes
+        for name in said.wanted:
+            found[name].wanted_by.append(view.node_id)
+    return found
+
+
+def _with_others(entry: Entry, node_id: NodeId, there: _Elsewhere) -> Entry:
+    own_host = _own_host(entry, node_id)
+    hosts = [*own_host, *there.hosts][:NODES_LISTED_MAX]
+    warm = [h["node_id"] for h in hosts if h["state"] == ModelState.READY.value]
+    status = entry["status"]
+    if warm:
+        status = "warm"
+    elif status == "cold" and any(h["state"] == ModelState.LOADING.value for h in hosts):
+        status = "loading"
+    return {
+        **entry,
+        "status": status,
+        "node_count": len(warm),
+        "nodes": warm,
+        "size_bytes": entry["size_bytes"] or there.size_bytes,
+        "context": entry["context"] or max((h["context"] for h in hosts), default=0),
+        "slots": entry["slots"] or sum(h["slots"] for h in hosts),
+        "capabilities": entry["capabilities"] or sorted(there.capabilities),
+        "hosts": hosts,
+        "on_disk": there.on_disk[:NODES_LISTED_MAX],
+        "wanted_by": there.wanted_by[:NODES_LISTED_MAX],
+        "dropped": entry.get("dropped", False),
+    }
+
+
+def _own_host(entry: Entry, node_id: NodeId) -> list[dict[str, Any]]:
+    if entry["state"] not in ("loading", "ready", "draining"):
+        return []
+    kept = ("state", "slots", "context", "in_flight", "tokens_per_s", "ttfb_p50_ms")
+    return [{"node_id": node_id, **{key: entry[key] for key in kept}}]
+
+
+def _cold(name: str) -> Entry:
+    """Return the entry of a model that this node itself has nothing to do with."""
+    return {
+        "name": name,
+        "title": "",
+        "size_bytes": 0,
+        "architecture": "",
+        "quantisation": "",
+        "parameters": 0,
+        "layers": 0,
+        "capabilities": [],
+        "context": 0,
+        "slots": 0,
+        "phase": "",
+        "progress": None,
+        "status": "cold",
+        "state": "elsewhere",
+        "reason": "",
+        "draft": None,
+        "need_bytes": 0,
+        "starts": 0,
+        "in_flight": 0,
+        "requests": 0,
+        "tokens": 0,
+        "requests_per_s": 0.0,
+        "tokens_per_s": 0.0,
+        "ttfb_p50_ms": None,
+    }

@@ -1,0 +1,127 @@
+"""Elections of the models that this node is to serve, held again whenever their group changed.
+
+Decides nothing that `election` does not: compares its outcome with the one before, after the settle
+time, and says what came of it. The same outcome: `still host, no restart needed`, after the decision
+and with nothing restarted (Pinned 13). Another: a new term, with its reasons kept.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from nodes.mesh.effects import Effect, RecordEvent
+from nodes.mesh.election import Election, Mode, elect
+from nodes.mesh.ids import ModelName, NodeId
+from nodes.mesh.offer_book import OfferBook
+from nodes.mesh.offers import MeshSnapshot, Offer
+from nodes.mesh.reasons import Reasons
+from nodes.mesh.serving import Serving
+from nodes.mesh.settle import SETTLE_S
+
+STILL_HOST_EVERY_S = 10.0
+"""Unit: seconds. Where members come and go all the time, a host says so often at most that it stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    mode: Mode
+    hosting: bool
+    text: str
+    """Of a model that waits or is left to another node; else empty: it is no part of the outcome."""
+
+
+class Reelection:
+    """The latest outcome of each model. Changed by `look` alone."""
+
+    def __init__(self, me: NodeId, serving: Serving, reasons: Reasons) -> None:
+        self._me = me
+        self._serving = serving
+        self._reasons = reasons
+        self._outcomes: dict[ModelName, _Outcome] = {}
+        self._due_s: dict[ModelName, float] = {}
+        self._fits: dict[ModelName, bool] = {}
+        self._told_s: dict[ModelName, float] = {}
+        self._seen = (0, 0)
+
+    @property
+    def deadline(self) -> float | None:
+        """When the next election is due; None: none is."""
+        return min(self._due_s.values(), default=None)
+
+    def look(
+        self, book: OfferBook, own: Offer, snapshot: Callable[[float], MeshSnapshot], now: float
+    ) -> Iterator[Effect]:
+        """Note what changed, and hold the elections that are due."""
+        mine = [name for name in self._serving.causes if name in own.lines]
+        for name in (self._outcomes.keys() | self._due_s.keys()).difference(mine):
+            self._forget(name)
+        self._note_changes(book, own, mine, now)
+        due = [name for name in mine if self._due_s.get(name, math.inf) <= now]
+        if due:
+            seen = snapshot(now)
+            for name in due:
+                self._due_s.pop(name)
+                yield from self._take(elect(seen, name), seen, now)
+
+    def _forget(self, name: ModelName) -> None:
+        self._outcomes.pop(name, None)
+        self._due_s.pop(name, None)
+        self._told_s.pop(name, None)
+        self._fits.pop(name, None)
+
+    def _note_changes(self, book: OfferBook, own: Offer, mine: list[ModelName], now: float) -> None:
+        touched, book.touched = book.touched, set()
+        changes, arrivals = self._seen
+        self._seen = (book.changes, book.arrivals)
+        for name in mine:
+            outcome = self._outcomes.get(name)
+            fits = own.can_hold(name)
+            if outcome is None or self._fits.get(name) is not fits:
+                # What this node knows of itself need not settle.
+                self._fits[name] = fits
+                self._due_s[name] = now
+            elif (
+                name in touched
+                or (book.arrivals != arrivals and self._may_tell(name, now))
+                or (book.changes != changes and not outcome.hosting)
+            ):
+                self._due_s.setdefault(name, now + SETTLE_S)
+
+    def _may_tell(self, name: ModelName, now: float) -> bool:
+        return now - self._told_s.get(name, -math.inf) >= STILL_HOST_EVERY_S
+
+    def _take(self, election: Election, seen: MeshSnapshot, now: float) -> Iterator[Effect]:
+        name = election.model
+        before = self._outcomes.get(name)
+        outcome = self._outcome(election)
+        self._outcomes[name] = outcome
+        if outcome == before:
+            slot = self._serving.slots.get(name)
+            if outcome.hosting and slot is not None and slot.run is not None:
+                self._told_s[name] = now
+                text = f"{name}: still host, no restart needed"
+                yield RecordEvent("still_host", text, model=name)
+            return
+        self._reasons.note_election(election, outcome.hosting)
+        yield from self._explain(election, outcome, seen)
+
+    def _outcome(self, election: Election) -> _Outcome:
+        hosting = election.mode is Mode.SOLO and self._me in election.hosts
+        waits = election.mode is Mode.WAIT or (election.mode is Mode.SOLO and not hosting)
+        return _Outcome(election.mode, hosting, election.text if waits else "")
+
+    def _explain(
+        self, election: Election, outcome: _Outcome, seen: MeshSnapshot
+    ) -> Iterator[Effect]:
+        """Let a model that waits say what the whole mesh lacks, or whom it is left to."""
+        name = election.model
+        if not outcome.text:
+            self._serving.explained.pop(name, None)
+            return
+        text = outcome.text
+        if election.mode is Mode.SOLO:
+            verdict = next((v.why for v in election.verdicts if v.node_id == self._me), "")
+            hosts = ", ".join(seen.offers[node].name for node in election.hosts)
+            text = f"Left to {hosts}: this node {verdict}" if verdict else f"Left to {hosts}"
+        if self._serving.explain(name, text):
+            yield RecordEvent("model_waits", f"{name}: {text}", "warning", name)

@@ -1,0 +1,191 @@
+"""The walk of one request over the hosts that may answer it, up to the first byte.
+
+Decides when the next one is asked: while no byte has reached the client, once for each, never two at the
+same time. A host that is left behind is told so before the next is asked, and nothing of its answer is shown.
+Keeps the live figures that the next choice is made by (`nodes.mesh.routing_live`).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nodes.mesh.ids import NodeId
+from nodes.mesh.routing import Upstream
+from nodes.mesh.routing_live import HostLive
+from nodes.mesh.routing_order import Place
+from proxy.failures import Try, failure_fault
+from proxy.first_byte import FirstByteWatch
+from proxy.router import Choice, Router
+from proxy.upstream import Answer, OutboundRequest, UpstreamClient, UpstreamError, UpstreamTrouble
+
+LOADING_BODY_MAX_BYTES = 8 * 1024
+"""A 503 of an engine is taken for "still loading" only if it says so within this many bytes."""
+TOLD_AGAIN_S = 0.5
+"""One kind of trouble with one node is reported at most this often, however many requests meet it."""
+TOLD_MAX = 1_024
+"""Reports remembered for that; at the bound all are forgotten, and some are told twice."""
+
+_NO_FAULT_OF_THE_HOST = frozenset(
+    (UpstreamTrouble.BUSY, UpstreamTrouble.TOO_LARGE, UpstreamTrouble.NO_ROOM)
+)
+"""Says nothing against the host, only that this request had no place there."""
+_NOT_NOW = frozenset(
+    (
+        UpstreamTrouble.LOADING,
+        UpstreamTrouble.NOT_SERVED,
+        UpstreamTrouble.DRAINING,
+        UpstreamTrouble.GONE,
+    )
+)
+"""The host lives and said so; it counts as load, so that it draws no traffic until the table knows."""
+
+OnHostFailed = Callable[[NodeId, UpstreamTrouble], None]
+
+
+@dataclass
+class Ways:
+    """What all walks share."""
+
+    client: UpstreamClient
+    router: Router
+    watch: FirstByteWatch
+    on_host_failed: OnHostFailed
+    retry_after_s: int
+    _told: dict[tuple[NodeId, UpstreamTrouble], float] = field(default_factory=dict)
+
+    def tell(self, node_id: NodeId, trouble: UpstreamTrouble) -> None:
+        """Report what went wrong with another node, unless that was told just now."""
+        now = time.monotonic()
+        key = (node_id, trouble)
+        if now - self._told.get(key, -TOLD_AGAIN_S) < TOLD_AGAIN_S:
+            return
+        if len(self._told) >= TOLD_MAX:
+            self._told.clear()
+        self._told[key] = now
+        self.on_host_failed(node_id, trouble)
+
+
+class Walk:
+    """One request's walk. `open` once, `end` once whatever happened."""
+
+    __slots__ = ("_choice", "_host", "_trial", "_ways", "tries", "upstream")
+
+    def __init__(self, ways: Ways, choice: Choice) -> None:
+        self.upstream: Upstream | None = None
+        """Who has the request now, or had it last; None: nobody was asked yet."""
+        self.tries: list[Try] = []
+        """Who was asked and could not answer."""
+        self._ways = ways
+        self._choice = choice
+        self._host: HostLive | None = None
+        self._trial = False
+
+    async def open(self, request: OutboundRequest) -> tuple[Answer, bytes]:
+        """Return the first answer and its first bytes. Raises Fault once nobody is left."""
+        places = self._choice.places
+        for number, place in enumerate(places):
+            upstream = place.upstream
+            began_s = self._turn_to(upstream)
+            try:
+                answer, first = await self._attempt(upstream, places[number + 1 :], request)
+            except UpstreamError as error:
+                self._failed(upstream, error, began_s)
+                continue
+            refusal = _refusal(answer, first, upstream, places[number + 1 :])
+            if refusal is None:
+                self._answered(upstream, answer.status, began_s)
+                return answer, first
+            answer.close()
+            self._failed(upstream, refusal, began_s)
+        choice = self._choice
+        raise failure_fault(choice.model, self.tries, choice.hosts, self._ways.retry_after_s)
+
+    def broke(self, error: UpstreamError) -> None:
+        """Note that the answer that had begun broke off."""
+        upstream, host = self.upstream, self._host
+        assert upstream is not None and host is not None
+        if error.trouble not in _NOT_NOW:
+            self._ways.router.hosts.failed(upstream.key, self._ways.router.now(), trial=False)
+        self._tell(upstream, error.trouble)
+
+    def end(self) -> None:
+        """Count the request out of the host that has it."""
+        host = self._host
+        if host is None:
+            return
+        self._host = None
+        host.ended()
+        if self._trial:
+            self._trial = False
+            host.abandoned(self._ways.router.now())
+
+    def _turn_to(self, upstream: Upstream) -> float:
+        self.end()
+        now = self._ways.router.now()
+        self.upstream = upstream
+        self._host = self._ways.router.hosts.of(upstream.key)
+        self._trial = self._host.began(now)
+        return now
+
+    async def _attempt(
+        self, upstream: Upstream, rest: tuple[Place, ...], request: OutboundRequest
+    ) -> tuple[Answer, bytes]:
+        if upstream.host is not None:
+            # This node's own engine: its death ends the connection, and a hang is its supervisor's to see.
+            return await self._first_bytes(upstream, request)
+        others = any(not place.late for place in rest)
+        async with self._ways.watch.waiting(upstream, others):
+            return await self._first_bytes(upstream, request)
+
+    async def _first_bytes(
+        self, upstream: Upstream, request: OutboundRequest
+    ) -> tuple[Answer, bytes]:
+        answer = await self._ways.client.open(upstream, request)
+        try:
+            first = await answer.read()
+        except BaseException:
+            answer.close()
+            raise
+        return answer, first
+
+    def _answered(self, upstream: Upstream, status: int, began_s: float) -> None:
+        assert self._host is not None
+        router = self._ways.router
+        now = router.now()
+        self._trial = False
+        if status >= 500:
+            self._host.erred(now)
+            return
+        self._host.answered((now - began_s) * 1000, now)
+        if status == 200:
+            router.answered(self._choice, upstream.node_id)
+
+    def _failed(self, upstream: Upstream, error: UpstreamError, began_s: float) -> None:
+        assert self._host is not None
+        router = self._ways.router
+        now = router.now()
+        self.tries.append(Try(upstream, error, (now - began_s) * 1000))
+        trial, self._trial = self._trial, False
+        if error.trouble in _NOT_NOW:
+            self._host.erred(now)
+        elif error.trouble not in _NO_FAULT_OF_THE_HOST:
+            router.hosts.failed(upstream.key, now, trial)
+        elif trial:
+            self._host.abandoned(now)
+        self._tell(upstream, error.trouble)
+
+    def _tell(self, upstream: Upstream, trouble: UpstreamTrouble) -> None:
+        if upstream.host is None and trouble not in _NO_FAULT_OF_THE_HOST:
+            self._ways.tell(upstream.node_id, trouble)
+
+
+def _refusal(
+    answer: Answer, first: bytes, upstream: Upstream, rest: tuple[Place, ...]
+) -> UpstreamError | None:
+    """Return why an answer is one that another host may give better; None: it is the client's."""
+    if answer.status == 503 and b"oading model" in first[:LOADING_BODY_MAX_BYTES]:
+        return UpstreamError(UpstreamTrouble.LOADING)
+    if answer.status == 400 and rest and b"exceed_context_size_error" in first:
+        more = any(place.upstream.context > upstream.context for place in rest)
+        return UpstreamError(UpstreamTrouble.NO_ROOM) if more else None
+    return None

@@ -1,0 +1,154 @@
+"""Who hosts a model: alone wherever it fits, split only where it fits nowhere or somebody forces it."""
+
+import itertools
+
+import pytest
+
+from nodes.mesh.election import Mode, chief, elect, next_term, orders
+from nodes.mesh.ids import ModelName
+from tests.nodes.mesh.offers_lab import offer, snapshot, splits, works
+
+BIG = ModelName("Qwen2.5-32B")
+
+
+def test_two_nodes_that_both_fit_are_each_their_own_host() -> None:
+    a = offer("box-1", 24, serves={BIG: "ready"}, disk={BIG: 18.7})
+    b = offer("box-2", 20, serves={BIG: "waiting"}, disk={BIG: 18.7})
+    found = elect(snapshot(a, b), BIG)
+    assert found.mode is Mode.SOLO
+    assert set(found.hosts) == {a.node_id, b.node_id}
+    assert all(v.accepted for v in found.verdicts)
+
+
+def test_node_that_cannot_hold_it_defers_to_the_one_that_can_with_its_reason() -> None:
+    a = offer("box-1", 24, serves={BIG: "ready"}, disk={BIG: 18.7})
+    b = offer("box-2", 16, serves={BIG: "waiting"}, disk={BIG: 18.7})
+    found = elect(snapshot(a, b), BIG)
+    assert found.hosts == (a.node_id,)
+    assert "rejected box-2: needs 18.7 GB, offers 16.0 GB" in [v.sentence for v in found.verdicts]
+
+
+def test_free_node_with_file_and_memory_is_deferred_to_before_any_split() -> None:
+    a = offer("box-1", 12, serves={BIG: "waiting"}, disk={BIG: 18.7}, rtts={"box-2": 1})
+    idle = offer("box-2", 24, disk={BIG: 18.7})
+    found = elect(snapshot(a, idle), BIG)
+    assert found.mode is Mode.SOLO
+    assert found.hosts == (idle.node_id,)
+
+
+def test_too_big_for_all_waits_with_what_is_missing() -> None:
+    a = offer("box-1", 12, serves={BIG: "waiting"}, disk={BIG: 40})
+    b = offer("box-2", 16, serves={BIG: "waiting"}, disk={BIG: 40}, rtts={"box-1": 1})
+    found = elect(snapshot(a, b), BIG)
+    assert found.mode is Mode.WAIT
+    assert found.text == "Waiting for more peers - need 40.0 GB, have 28.0 GB"
+    assert elect(snapshot(a), BIG).text == "Waiting for more peers - need 40.0 GB, have 12.0 GB"
+
+
+def test_group_memory_that_covers_it_makes_one_split_with_the_largest_as_host() -> None:
+    a = offer("box-1", 12, serves={BIG: "waiting"}, disk={BIG: 26})
+    b = offer("box-2", 16, serves={BIG: "waiting"}, disk={BIG: 26}, rtts={"box-1": 1})
+    found = elect(snapshot(a, b), BIG)
+    assert found.mode is Mode.SPLIT
+    assert found.hosts == (b.node_id,)
+    assert found.placement is not None
+    assert [seat.node_id for seat in found.placement.seats] == [b.node_id, a.node_id]
+    assert found.placement.tensor_split == (0.57, 0.43)
+
+
+def test_equal_memory_is_decided_by_the_higher_node_id() -> None:
+    offers = [offer(f"n{i}", 16, serves={BIG: "waiting"}, disk={BIG: 26}) for i in range(5)]
+    for order in itertools.islice(itertools.permutations(offers), 20):
+        host = chief(order, BIG)
+        assert host is not None
+        assert host.node_id == max(o.node_id for o in offers)
+
+
+def test_force_of_any_member_splits_what_fits_and_only_for_its_group() -> None:
+    a = offer("box-1", 24, serves={BIG: "ready"}, disk={BIG: 18.7})
+    b = offer("box-2", 20, serves={BIG: "waiting"}, disk={BIG: 18.7}, force_split=True,
+              rtts={"box-1": 1})  # fmt: skip
+    found = elect(snapshot(a, b), BIG)
+    assert found.mode is Mode.SPLIT
+    assert found.forced
+    assert found.hosts == (a.node_id,)
+    other = offer("box-3", 24, serves={"small": "ready"}, disk={"small": 2})
+    assert elect(snapshot(a, b, other), ModelName("small")).mode is Mode.SOLO
+
+
+def test_forced_without_any_worker_runs_solo_meanwhile() -> None:
+    a = offer("box-1", 24, serves={BIG: "waiting"}, disk={BIG: 18.7}, force_split=True)
+    far = offer("box-2", 20, serves={BIG: "waiting"}, disk={BIG: 18.7}, rtts={"box-1": 120})
+    assert elect(snapshot(a), BIG).hosts == (a.node_id,)
+    found = elect(snapshot(a, far), BIG)
+    assert found.mode is Mode.SOLO
+    assert "rejected box-2: 120 ms away, at most 80 ms are useful" in [
+        v.sentence for v in found.verdicts
+    ]
+
+
+def test_node_without_engine_or_file_never_hosts() -> None:
+    a = offer("box-1", 64, serves={BIG: "waiting"}, disk={BIG: 18.7}, engine="")
+    b = offer("box-2", 64, serves={BIG: "waiting"})
+    found = elect(snapshot(a, b), BIG)
+    assert found.mode is Mode.WAIT
+    assert [v.why for v in sorted(found.verdicts, key=lambda v: v.name)][:2] == [
+        "it has no engine",
+        "it does not have the file",
+    ]
+
+
+def test_memory_taken_by_other_engines_of_the_node_does_not_count() -> None:
+    a = offer("box-1", 24, serves={"other": "ready", BIG: "waiting"}, disk={BIG: 18.7, "other": 8})
+    found = elect(snapshot(a), BIG)
+    assert found.mode is Mode.WAIT
+    assert "offers 16.0 GB" in found.verdicts[0].why
+
+
+def test_engine_that_runs_is_not_moved_because_memory_drifted() -> None:
+    a = offer("box-1", 18.6, serves={BIG: "ready"}, disk={BIG: 18.7})
+    assert elect(snapshot(a), BIG).hosts == (a.node_id,)
+    still_looking = offer("box-1", 18.6, serves={BIG: "loading"}, disk={BIG: 18.7}, slots=0)
+    assert elect(snapshot(still_looking), BIG).mode is Mode.WAIT
+
+
+def test_draining_node_is_no_host_and_a_model_nobody_is_to_serve_has_none() -> None:
+    a = offer("box-1", 24, serves={BIG: "draining"}, disk={BIG: 18.7})
+    assert elect(snapshot(a), BIG).mode is Mode.NOBODY
+
+
+@pytest.mark.parametrize("me", ["box-1", "box-2", "box-3"])
+def test_every_node_elects_the_same(me: str) -> None:
+    offers = [
+        offer("box-1", 12, serves={BIG: "waiting"}, disk={BIG: 40}, rtts={"box-3": 2}),
+        offer("box-2", 16, serves={BIG: "waiting"}, disk={BIG: 40}, rtts={"box-3": 1}),
+        offer("box-3", 18, serves={BIG: "waiting"}, disk={BIG: 40}),
+    ]
+    found = [elect(snapshot(*order, me=me), BIG) for order in itertools.permutations(offers)]
+    assert len({(e.mode, e.hosts, e.placement.seats if e.placement else ()) for e in found}) == 1
+
+
+def test_term_outranks_every_split_and_every_worker_that_is_known() -> None:
+    assert next_term(snapshot(offer("a")), BIG) == 1
+    host = offer("a", splits=splits(BIG, 4, "c"))
+    worker = offer("b", works=works(BIG, "gone", 6))
+    assert next_term(snapshot(host, worker), BIG) == 7
+
+
+def test_worker_obeys_the_highest_term_and_among_equals_the_higher_id() -> None:
+    old = offer("old", splits=splits(BIG, 3, "me"))
+    new = offer("new", splits=splits(BIG, 4, "me"))
+    mine = offer("me")
+    found = orders(snapshot(mine, old, new))
+    assert found is not None
+    assert (found.host, found.term) == (new.node_id, 4)
+    twin = offer("twin", splits=splits(BIG, 4, "me"))
+    found = orders(snapshot(mine, new, twin))
+    assert found is not None
+    assert found.host == max(new.node_id, twin.node_id)
+    assert orders(snapshot(offer("else"), old, new)) is None
+
+
+def test_orders_for_a_dropped_model_are_not_obeyed() -> None:
+    assert orders(snapshot(offer("me"), offer("a", splits=splits(BIG, 1, "me")),
+                           dropped=[BIG])) is None  # fmt: skip

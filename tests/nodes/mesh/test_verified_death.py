@@ -1,0 +1,82 @@
+"""Nobody is buried without a real round trip that failed: over the link, and over a new connection."""
+
+import msgspec
+import pytest
+
+from nodes.mesh import codec
+from nodes.mesh.gossip_effects import CloseLink, MemberState, PublishMembers, SendRequest
+from nodes.mesh.gossip_events import PeerUseFailed, RequestAnswered, RequestFailed
+from nodes.mesh.messages import Check, CheckAnswer
+from tests.nodes.mesh.gossip_facts import Bench, datagrams, of, record, requests
+from tests.sim.identities import node_id_of
+
+PEER = node_id_of("n0001")
+
+
+def _used(linked: bool) -> tuple[Bench, list[SendRequest]]:
+    """Return a node through whose peer a request has just failed, and the checks that it wants."""
+    bench = Bench()
+    bench.know(["n0001", "n0002"])
+    if linked:
+        bench.link("n0001", 1)
+    bench.link("n0002", 2)
+    bench.run(0.2)
+    bench.give(PeerUseFailed(PEER))
+    checks = [e for e, m in requests(bench.run(0.0)) if isinstance(m, Check)]
+    return bench, checks
+
+
+def _states(bench: Bench) -> dict[str, MemberState]:
+    return {v.node_id: v.state for v in bench.node.members()}
+
+
+def test_a_silent_link_is_checked_over_itself_and_over_a_new_connection() -> None:
+    _, checks = _used(linked=True)
+    assert sorted(check.fresh for check in checks) == [False, True]
+
+
+def test_without_a_link_one_dial_is_the_check() -> None:
+    _, checks = _used(linked=False)
+    assert [check.fresh for check in checks] == [False]
+
+
+@pytest.mark.parametrize("fresh_answers", [False, True])
+def test_either_answer_ends_the_suspicion(fresh_answers: bool) -> None:
+    bench, checks = _used(linked=True)
+    answer = codec.encode(CheckAnswer(msgspec.Raw(record("n0001").line)))
+    silent, heard = sorted(checks, key=lambda check: check.fresh is fresh_answers)
+    bench.give(RequestFailed(silent.request))
+    assert _states(bench)[PEER] is MemberState.SUSPECT
+    bench.give(RequestAnswered(heard.request, answer))
+    assert _states(bench)[PEER] is MemberState.ALIVE
+
+
+def test_both_silent_is_a_death_that_drops_the_link_is_remembered_and_told_to_all_at_once() -> None:
+    bench, checks = _used(linked=True)
+    effects = [e for check in checks for e in bench.give(RequestFailed(check.request))]
+    assert PEER not in _states(bench) and PEER in bench.node.dead_peers
+    told = [view for e in of(effects, PublishMembers) for view in e.changed]
+    assert [(v.node_id, v.state) for v in told] == [(PEER, MemberState.DEAD)]
+    assert [close.peer for close in of(effects, CloseLink)] == [PEER]
+    assert node_id_of("n0002") in [peer for peer, _ in datagrams(effects)]
+
+
+def test_a_late_answer_after_the_death_brings_nobody_back() -> None:
+    bench, checks = _used(linked=True)
+    for check in checks:
+        bench.give(RequestFailed(check.request))
+    answer = codec.encode(CheckAnswer(msgspec.Raw(record("n0001").line)))
+    bench.give(RequestAnswered(checks[0].request, answer))
+    assert PEER not in _states(bench)
+
+
+def test_a_refused_dial_is_looked_into_before_the_silent_link_is_given_up() -> None:
+    bench, checks = _used(linked=True)
+    fresh = next(check for check in checks if check.fresh)
+    bench.give(RequestFailed(fresh.request, refused=True))
+    bench.run(0.1)
+    assert _states(bench)[PEER] is MemberState.SUSPECT, "one refusal is no proof"
+    # Without a second refusal nothing follows from the first; the link's own check still runs.
+    silent = next(check for check in checks if not check.fresh)
+    bench.give(RequestFailed(silent.request))
+    assert PEER in bench.node.dead_peers

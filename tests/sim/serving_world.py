@@ -1,0 +1,264 @@
+"""Whole nodes with engines that are not real: they load for a while, exit when told, crash on demand.
+
+Everything else is the real core: `MeshNode` with serving, gossip, election and assignment, over the
+seeded network. `Engines` checks every start: there must be a reason for it.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nodes.mesh.announcement import Announcement
+from nodes.mesh.effects import (
+    LeaveAndExit,
+    RecordEvent,
+    ResolveModel,
+    StartServer,
+    StopServer,
+)
+from nodes.mesh.events import (
+    AddressesChanged,
+    CatalogueKnown,
+    DiskScanned,
+    EngineFound,
+    ModelRefused,
+    ModelResolving,
+    ModelsAskedFor,
+    ModelWanted,
+    ResourcesSampled,
+    ServerExited,
+    ServerReady,
+)
+from nodes.mesh.gossip import GossipNode
+from nodes.mesh.gossip_effects import PublishMembers
+from nodes.mesh.ids import ModelName, RunId
+from nodes.mesh.node import MeshNode
+from nodes.mesh.placement import ServingOptions
+from nodes.mesh.reconcile import RunState
+from nodes.mesh.routing import match_name
+from nodes.mesh.tombstones import accept_drop
+from tests.nodes.mesh.facts import ENGINE, ME, machine, model
+from tests.sim.cluster import Birth, Cluster
+from tests.sim.identities import node_id_of
+from tests.sim.parts import Core, Faults, SimNode
+
+GB = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Box:
+    """A machine and the flags that its node is started with. Sizes in decimal GB."""
+
+    memory: float = 16.0
+    own: tuple[str, ...] = ()
+    """`--model`s: the first is to be served, the others are wishes to the mesh."""
+    disk: dict[str, float] = field(default_factory=dict)
+    catalogue: dict[str, float] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()
+    """Models whose files turn out to be unusable."""
+    options: ServingOptions = field(default_factory=ServingOptions)
+
+
+class Whole:
+    """A `MeshNode` as a process; `quiet`: its table is not worked out for the checkers (large meshes)."""
+
+    def __init__(self, node: MeshNode, quiet: bool) -> None:
+        self.node = node
+        self._quiet = quiet
+
+    @property
+    def deadline(self) -> float | None:
+        return self.node.deadline
+
+    def handle(self, event: Any, now: float) -> list[Any]:
+        effects: list[Any] = self.node.handle(event, now)
+        return [*effects, PublishMembers(())] if self._quiet else effects
+
+
+class Engines:
+    """The shell of all nodes: resolves names and runs engines, and wants a reason for every start."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.starts: Counter[tuple[str, str]] = Counter()
+        """(node, model)."""
+        self._allowed: Counter[tuple[int, str]] = Counter()
+        self.told: list[tuple[float, str, RecordEvent]] = []
+        self.findings: list[str] = []
+        self.load_s = 1.0
+
+    def carry(self, node: SimNode, effect: Any) -> None:
+        """Carry out what a node asked for."""
+        network = self._world.network
+        match effect:
+            case StartServer(plan):
+                self._start(node, plan.run_id, str(plan.model.name))
+            case StopServer(run_id):
+                network.at(network.now + 0.05, self._exit, node, run_id, True)
+            case ResolveModel(name, download):
+                network.at(network.now + 0.1, self._resolve, node, str(name), download)
+            case RecordEvent():
+                self.told.append((network.now, node.name, effect))
+                node.story.append(f"{network.now:9.3f}  {effect.kind:12s} {effect.text}")
+            case LeaveAndExit():
+                node.left = True
+                network.kill(node)
+
+    def allow(self, node: SimNode, name: str) -> None:
+        """There is a reason for one more start."""
+        self._allowed[id(node), name] += 1
+
+    def _start(self, node: SimNode, run_id: RunId, name: str) -> None:
+        network = self._world.network
+        self.starts[node.name, name] += 1
+        self._allowed[id(node), name] -= 1
+        if self._allowed[id(node), name] < 0:
+            self.findings.append(f"{network.now:.3f} {node.name} started {name} for no reason")
+        network.at(network.now + self.load_s, self._ready, node, run_id)
+
+    def _ready(self, node: SimNode, run_id: RunId) -> None:
+        if self._runs(node, run_id):
+            ready = ServerReady(run_id, "127.0.0.1", 40000, 4242, 4, 4096, self.load_s)
+            self._world.network.give(node, ready)
+
+    def _exit(self, node: SimNode, run_id: RunId, asked: bool) -> None:
+        found = self._runs(node, run_id)
+        if found is None:
+            return
+        if not asked or found in mesh_node(node).serving.wanted:
+            self.allow(node, found)
+        reason = "it was stopped." if asked else "it crashed."
+        self._world.network.give(node, ServerExited(run_id, 0, reason, asked))
+
+    def _runs(self, node: SimNode, run_id: RunId) -> str | None:
+        found = mesh_node(node).serving.run_of(run_id) if node.alive else None
+        return str(found[0]) if found else None
+
+    def crash(self, node: SimNode, name: str) -> None:
+        """End the engine of a model by itself."""
+        run = mesh_node(node).serving.slots[ModelName(name)].run
+        assert run is not None
+        self._exit(node, run.plan.run_id, False)
+
+    def _resolve(self, node: SimNode, asked: str, download: bool) -> None:
+        box = self._world.boxes[node.name]
+        held = match_name(asked, box.disk)
+        give = self._world.network.give
+        if len(held) == 1 and held[0] not in box.broken:
+            self.allow(node, held[0])
+            give(node, ModelWanted(facts(held[0], box), None, ModelName(asked), for_mesh=True))
+        elif download and asked in box.catalogue and asked not in box.broken:
+            self._world.boxes[node.name] = replace(
+                box, disk={**box.disk, asked: box.catalogue[asked]}
+            )
+            give(node, ModelResolving(ModelName(asked), "downloading", 0, 100))
+            later = self._world.network.now + 5.0
+            self._world.network.at(later, self._resolve, node, asked, False)
+        else:
+            give(node, ModelRefused(ModelName(asked), f"{asked} is broken.", for_mesh=True))
+
+
+def facts(name: str, box: Box) -> Any:
+    """Return a model's facts by its size on this box."""
+    return model(name, int(box.disk[name] * GB))
+
+
+def mesh_node(node: SimNode) -> MeshNode:
+    """Return the core of a process."""
+    core: Any = node.core
+    found: MeshNode = core.node
+    return found
+
+
+class World:
+    """Nodes that are started, told, killed and looked at."""
+
+    def __init__(self, seed: int, faults: Faults | None = None, quiet: bool = False) -> None:
+        self.boxes: dict[str, Box] = {}
+        self._quiet = quiet
+        self.cluster = Cluster(0, seed, faults, warm=False, make=self._make)
+        self.network = self.cluster.network
+        self.engines = Engines(self)
+        self.network.on_other = self.engines.carry
+
+    def _make(self, birth: Birth) -> tuple[Core, GossipNode]:
+        me = replace(
+            ME, node_id=node_id_of(birth.name), name=birth.name, mesh_id="",
+            started_at=birth.incarnation // 1000,
+        )  # fmt: skip
+        plain = birth.identity
+        judge = replace(
+            plain,
+            accept_notice=lambda *shown: plain.accept_notice(*shown) or accept_drop(plain, *shown),
+        )
+        node = MeshNode(me, self.boxes[birth.name].options)
+        made: list[GossipNode] = []
+
+        def make(said: Announcement) -> GossipNode:
+            made.append(
+                GossipNode(judge, said, birth.incarnation, birth.config, birth.rng, birth.now)
+            )
+            return made[0]
+
+        node.handle(AddressesChanged(birth.announcement.addresses), birth.now)
+        node.enter_mesh(make, "cd" * 16, 7842, birth.now)
+        return Whole(node, self._quiet), made[0]
+
+    def start(self, name: str, box: Box | None = None, join: bool = True) -> SimNode:
+        """Start a node, as the shell does it: models looked for at once, the mesh meanwhile."""
+        if box is not None:
+            self.boxes[name] = box
+        box = self.boxes[name]
+        node = self.cluster.start(name)
+        give = self.network.give
+        for own in box.own[:1]:
+            give(node, ModelResolving(ModelName(own), "looking"))
+        give(node, ModelsAskedFor(tuple(ModelName(n) for n in box.own[1:])))
+        give(node, CatalogueKnown({ModelName(n): int(s * GB) for n, s in box.catalogue.items()}))
+        give(node, ResourcesSampled(machine(int(box.memory * GB))))
+        give(node, DiskScanned(tuple(facts(n, box) for n in sorted(box.disk))))
+        self.network.at(self.network.now + 0.1, give, node, EngineFound(ENGINE))
+        for own in box.own[:1]:
+            self.network.at(self.network.now + 0.05, self.want, node, own)
+        others = [n for n in self.cluster.nodes if n is not node]
+        if join and others:
+            self.network.at(self.network.now + 0.02, self.cluster.join, node, others[:1])
+        return node
+
+    def want(self, node: SimNode, name: str) -> None:
+        """The operator of a node asks it to serve a model."""
+        if name not in mesh_node(node).serving.wanted:
+            self.engines.allow(node, name)
+        self.network.give(
+            node, ModelWanted(facts(name, self.boxes[node.name]), None, ModelName(name))
+        )
+
+    def run(self, duration_s: float) -> None:
+        self.network.run(duration_s)
+
+    # --- what is seen ----------------------------------------------------------------------------
+
+    def hosts(self, name: str, *, ready: bool = True) -> list[str]:
+        """Return the nodes whose engine runs a model now, by name."""
+        found = []
+        for node in self.cluster.nodes:
+            slot = mesh_node(node).serving.slots.get(ModelName(name))
+            if slot is None or slot.run is None or slot.run.state is RunState.STOPPING:
+                continue
+            if slot.run.state is RunState.READY or not ready:
+                found.append(node.name)
+        return sorted(found)
+
+    def warm(self, node: SimNode) -> set[str]:
+        """Return what `/v1/models` of a node lists."""
+        return {str(name) for name in mesh_node(node).routes.served_names()}
+
+    def texts(self, node_name: str, kind: str) -> list[str]:
+        """Return what a node told of one kind."""
+        return [e.text for _, name, e in self.engines.told if name == node_name and e.kind == kind]
+
+    def until(self, done: Any, limit_s: float) -> float:
+        """Run until `done()`; return the seconds it took. Fails with every node's story."""
+        took = self.network.run_until(done, limit_s)
+        assert took is not None, self.cluster.stories()
+        return float(took)
