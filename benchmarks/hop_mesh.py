@@ -1,88 +1,114 @@
-"""A small mesh for the hop's figures: hosts with fake engines, an entry node without one, all processes."""
+"""A small mesh for the hop's figures: whole nodes as processes, fake engines, a client before them."""
 
-import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
+from benchmarks.process import REPO, TargetFailed, counted, free_port, start, stop
+from benchmarks.target import FAKE_TOKEN_MARK, Endpoint, Ground
+from benchmarks.target_node import engine_port, node_argv, node_env, served_model
+from nodes.runtime import control_client
+from nodes.runtime.control_client import NodeNotReached
 
-from benchmarks.hop_node import MODEL, HopSpec
-from benchmarks.process import REPO, TargetFailed, free_port, start, stop, wait_until_ok
-from benchmarks.target import FAKE_TOKEN_MARK, Endpoint
-from nodes.runtime import mesh_key
-
-START_LIMIT_S = 20.0
+START_LIMIT_S = 45.0
+HOSTS_KNOWN_LIMIT_S = 30.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class HopNode:
-    """One running process."""
+    """One node."""
 
     process: "subprocess.Popen[bytes]"
-    node_id: str
+    home: Path
     endpoint: Endpoint
-    quic_port: int
+
+    def pids(self) -> list[int]:
+        """Return the pids that count for it: the node's, without its engine."""
+        return counted(self.process.pid)
+
+    def status(self) -> dict[str, object]:
+        """Return what `mesh-llm status --json` prints; empty when it does not answer."""
+        try:
+            found = control_client.call(self.home, "status", None, self.endpoint.port)
+        except NodeNotReached:
+            return {}
+        document: dict[str, object] = found[1]
+        return document
 
 
 @dataclass(slots=True)
 class HopMesh:
-    """Engines, hosts and the entry."""
+    """Hosts of one model, and a passive client that asks them: nothing is answered by the client itself."""
 
-    scratch: Path
-    engine: Path
-    profile: str = ""
-    key: mesh_key.MeshKey = field(default_factory=mesh_key.new_mesh)
+    ground: Ground
     hosts: list[HopNode] = field(default_factory=list)
-    engines: list[Endpoint] = field(default_factory=list)
-    processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    _started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def add_host(self) -> HopNode:
+        """Start a node that serves the model, in the mesh of the first. Raises TargetFailed."""
+        name = f"hop-host-{len(self.hosts)}"
+        join = ["--join", self._token()] if self.hosts else []
+        host = self._start(name, ["--model", str(_model(self.ground)), "--name", name, *join])
+        self.hosts.append(host)
+        return host
 
     def entry(self) -> HopNode:
-        """Start and return the node that asks the hosts. Raises TargetFailed."""
-        hosts = {host.node_id: host.quic_port for host in self.hosts}
-        return self._start("entry", HopSpec("", b"", 0, 0, hosts=hosts), self.hosts[0].endpoint)
+        """Start the client, and return it once it knows every host. Raises TargetFailed."""
+        node = self._start("hop-entry", ["--client", "--join", self._token()])
+        limit = time.monotonic() + HOSTS_KNOWN_LIMIT_S
+        while _hosts_known(node) < len(self.hosts):
+            if time.monotonic() > limit:
+                raise TargetFailed("the client did not learn of every host")
+            time.sleep(0.1)
+        return node
 
-    def add_host(self) -> None:
-        """Start an engine, and a node that serves it. Raises TargetFailed."""
-        port = free_port()
-        argv = [f"{self.engine}/llama-server", "-m", MODEL, "--host", "127.0.0.1"]
-        process = start([*argv, "--port", str(port)], self.scratch / f"engine-{port}.log")
-        self.processes.append(process)
-        wait_until_ok(process, port, "/health", START_LIMIT_S)
-        engine = Endpoint(port, MODEL, port, FAKE_TOKEN_MARK)
-        self.engines.append(engine)
-        name = f"host{len(self.hosts)}"
-        self.hosts.append(self._start(name, HopSpec("", b"", 0, 0, engine_port=port), engine))
+    def engine(self) -> Endpoint:
+        """Return the way to the first host's engine itself."""
+        port = self.hosts[0].endpoint.engine_port
+        return Endpoint(port, "fake", port, FAKE_TOKEN_MARK)
 
     def close(self) -> None:
-        """Stop everything."""
-        for process in reversed(self.processes):
+        """Stop everything, what was started last first."""
+        for process in reversed(self._started):
             stop(process)
-        self.processes.clear()
+        self._started.clear()
 
-    def _start(self, name: str, spec: HopSpec, engine: Endpoint) -> HopNode:
-        spec.mesh_id, spec.seed = self.key.mesh_id, self.key.seed
-        spec.api_port, spec.quic_port = free_port(), free_port()
-        spec.profile = f"{self.profile}-{name}" if self.profile else ""
-        with (self.scratch / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.hop_node"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=REPO,
-                env=dict(os.environ) | {"PYTHONPATH": str(REPO)},
-                start_new_session=True,
-            )
-        self.processes.append(process)
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(msgspec.json.encode(spec))
-        process.stdin.close()
-        began_s = time.monotonic()
-        line = process.stdout.readline().decode().split()
-        if line[:1] != ["ready"]:
-            raise TargetFailed(f"{name} did not start ({time.monotonic() - began_s:.0f} s)")
-        way = Endpoint(spec.api_port, engine.model, engine.engine_port, engine.token_mark)
-        return HopNode(process, line[1], way, spec.quic_port)
+    def _token(self) -> str:
+        limit = time.monotonic() + START_LIMIT_S
+        while not (token := self.hosts[0].status().get("token")):
+            if time.monotonic() > limit:
+                raise TargetFailed("the first host gave no token")
+            time.sleep(0.1)
+        return str(token)
+
+    def _start(self, name: str, words: list[str]) -> HopNode:
+        port = free_port()
+        home = self.ground.scratch / name
+        argv = node_argv(self.ground.fake_engine, port, "--no-console", *words)
+        process = start(argv, self.ground.scratch / f"{name}.log", node_env(home))
+        self._started.append(process)
+        limit = time.monotonic() + START_LIMIT_S
+        while True:
+            try:
+                # A host lists the model before its own engine runs, where another serves it already.
+                client = "--client" in words
+                engine = self.engine().port if client else engine_port(process.pid)
+                if model := served_model(port):
+                    way = Endpoint(port, model, engine, FAKE_TOKEN_MARK)
+                    return HopNode(process, home, way)
+            except TargetFailed:
+                pass
+            if process.poll() is not None or time.monotonic() > limit:
+                raise TargetFailed(f"{name} did not serve")
+            time.sleep(0.05)
+
+
+def _model(ground: Ground) -> Path:
+    """Return the model file that every host is told: the fake engine looks at its header at most."""
+    return ground.model or next((REPO / "models_registry" / "demo").rglob("*.gguf"))
+
+
+def _hosts_known(node: HopNode) -> int:
+    models = node.status().get("mesh_models")
+    return max((m["node_count"] for m in models), default=0) if isinstance(models, list) else 0

@@ -14,7 +14,7 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic.connection import QuicConnection
 
 from nodes.runtime.quic_streams import StreamTable
-from nodes.runtime.transport_settings import STREAMS_MAX, TransportSettings
+from nodes.runtime.transport_settings import STREAMS_ENDING_MAX, STREAMS_MAX, TransportSettings
 
 TIMER_SLACK_S = 0.0005
 """A timer that fires so much early counts as due: the loop's clock and ours are not one."""
@@ -26,26 +26,31 @@ class LeanProtocol(QuicConnectionProtocol):
     def __init__(self, quic: QuicConnection, settings: TransportSettings) -> None:
         super().__init__(quic)
         self.settings = settings
-        self.table = StreamTable(quic, STREAMS_MAX, settings.stream_window_bytes)
+        self.table = StreamTable(
+            quic, STREAMS_MAX + STREAMS_ENDING_MAX, settings.stream_window_bytes
+        )
         self.last_received_s = 0.0
         """Loop time of the last packet, whatever it held."""
         self._last_transmit_s = 0.0
         self._lazy: asyncio.TimerHandle | None = None
+        self._lazy_due_s = 0.0
+        self._fired_s = 0.0
+        """When the last timer was due: it may fire a little early, and must find that time has come."""
         self._unacknowledged_bytes = 0
         quic._ack_delay = settings.ack_delay_s
 
     def transmit(self) -> None:
         """Send what is due now, and arm the timer for the rest."""
         self._cancel_sending()
-        now = self._loop.time()
+        now = max(self._loop.time(), self._fired_s)
         self._last_transmit_s = now
         transport = self._transport
         if transport is None:
             return
         space = self._quic._spaces.get(tls.Epoch.ONE_RTT)
         if space is not None and space.ack_at is not None and self.table.has_work:
-            # What goes out anyway takes the acknowledgement along.
-            space.ack_at = now
+            # What goes out anyway takes the acknowledgement along: one that is due, not due just now.
+            space.ack_at = min(space.ack_at, now - TIMER_SLACK_S)
         for data, addr in self._quic.datagrams_to_send(now=now):
             transport.sendto(data, addr)
         self._arm_timer()
@@ -66,9 +71,11 @@ class LeanProtocol(QuicConnectionProtocol):
         if self._transmit_task is not None:
             return
         if self._lazy is not None:
-            if self._lazy.when() <= due_s:
+            if self._lazy_due_s <= due_s:
                 return
             self._lazy.cancel()
+        # Of uvloop's handles not every one knows when it is due.
+        self._lazy_due_s = due_s
         self._lazy = self._loop.call_at(due_s, self.transmit)
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
@@ -130,5 +137,5 @@ class LeanProtocol(QuicConnectionProtocol):
         if due_s is None or due_s > now + TIMER_SLACK_S:
             self._arm_timer()
             return
-        self._timer_at = due_s
+        self._timer_at = self._fired_s = due_s
         self._handle_timer()

@@ -49,7 +49,7 @@ class StreamTable(dict[int, QuicStream]):
     def mark(self, stream_id: int) -> None:
         """A stream was written to, reset, stopped or finished."""
         stream = self.get(stream_id)
-        if stream is not None:
+        if stream is not None and _has_work(stream):
             self._mark(stream)
 
     def received(self, stream_id: int, *, finished: bool) -> None:
@@ -57,7 +57,7 @@ class StreamTable(dict[int, QuicStream]):
         stream = self.get(stream_id)
         if stream is None:
             return
-        if finished:
+        if finished and _has_work(stream):
             self._mark(stream)
         wanted = stream.receiver.starting_offset() + self._window_bytes
         if wanted - stream.max_stream_data_local >= self._window_bytes // 2:

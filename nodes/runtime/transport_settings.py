@@ -20,7 +20,9 @@ ALPN_JOIN: Final = "mesh-join/1"
 DATAGRAM_MAX_BYTES: Final = 1150
 """Payload of one datagram frame: what is left of `udp_payload_bytes` after the headers of QUIC."""
 STREAMS_MAX: Final = 64
-"""Active streams of one connection: each packet of aioquic loops over all of them."""
+"""Active streams of one connection; a further connection carries the next ones."""
+STREAMS_ENDING_MAX: Final = 32
+"""Beyond those: streams that both sides have ended, and QUIC has not yet forgotten."""
 PENDING_DATAGRAMS_MAX: Final = 256
 """Datagrams waiting for the congestion window; more are dropped and counted, as the network would."""
 

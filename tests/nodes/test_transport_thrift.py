@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import pytest
+import uvloop
 
 from nodes.runtime.address import Address
 from nodes.runtime.streams import AbortCode, Stream, StreamAbortedError
@@ -105,6 +106,29 @@ async def test_a_quiet_connection_sends_acknowledgements_together() -> None:
         await asyncio.sleep(0.1)
         assert len(sizes) <= 2
         assert not two.connection_to(one)._quic._loss.spaces[-1].sent_packets
+
+
+def test_pieces_come_through_on_uvloop_as_well() -> None:
+    """The node runs on uvloop, whose timers differ from asyncio's."""
+
+    async def talk() -> None:
+        async with lab() as made:
+            one, two = await made.pair()
+            near, far = await held_streams(one, two, 20)
+            for n in range(50):
+                for stream in far:
+                    stream.write_now(b"%02d" % n, lazily=True)
+                await asyncio.sleep(0.001)
+            for stream in far:
+                stream.end()
+            for stream in near:
+                got = await stream.read_all(1000, 5)
+                assert got == b"".join(b"%02d" % n for n in range(50))
+                stream.end()
+            await until(lambda: not one.link_to(two).active_streams)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(talk())
 
 
 async def relayed(made: Lab, loss: float) -> tuple[LabNode, LabNode, UdpRelay]:
