@@ -5,6 +5,7 @@ PY := .venv/bin/python
 ARGS ?=
 RUNS ?= 1
 SEED ?=
+OF ?= members
 FRAMES ?= 20000
 
 help: ## this list
@@ -36,8 +37,8 @@ scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to
 	@for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
 	  $(PY) -m pytest -q tests/e2e -k scenario || exit 1; done
 
-sim: dev ## the simulator: make sim SEED=n replays one seed with every node's story, without it a swarm runs
-	@$(PY) -m tests.sim $(if $(SEED),--seed $(SEED),--swarm 20)
+sim: dev ## the simulator: make sim SEED=n replays one seed, without it a swarm runs; OF=serving for whole nodes
+	@$(PY) -m tests.sim --of $(OF) $(if $(SEED),--seed $(SEED),--swarm 20)
 
 soak: dev ## the full counts: simulator table, hostile bytes, kills of real nodes (an hour; not part of the gate)
 	@$(PY) -m tests.sim --table --full
@@ -47,7 +48,7 @@ soak: dev ## the full counts: simulator table, hostile bytes, kills of real node
 fuzz: dev ## hostile bytes against frames, tokens and handshakes; make fuzz FRAMES=1000000 for the full count
 	@$(PY) -m tests.fuzz --frames $(FRAMES)
 
-screenshots: dev ## the README's pictures of the console anew, from a real node; ARGS="--all DIR" for every view
+screenshots: dev ## the README's pictures of the console anew, from a scripted node; ARGS="--all DIR" for every view and state
 	@CHROMIUM="$$(scripts/chromium.sh)" && export CHROMIUM && $(PY) scripts/screenshots.py $(ARGS)
 
 bench: setup ## paired measurements against nginx and LiteLLM; writes docs/benchmarks.md (minutes)

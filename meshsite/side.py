@@ -55,9 +55,11 @@ class Side:
     def silence_s(self, node_id: NodeId) -> float | None:
         """Return for how long nothing has come over the link to a node; None: there is no link."""
         link = self.transport.links.get(node_id)
-        if link is None or link.primary is None:
+        if link is None or not link.strands:
             return None
-        return asyncio.get_running_loop().time() - link.primary.connection.last_received_s
+        # A request may wait on any of them, and only those with streams are pinged.
+        heard_s = max(strand.connection.last_received_s for strand in link.strands)
+        return asyncio.get_running_loop().time() - heard_s
 
     def use_failed(self, node_id: NodeId) -> None:
         """A request found the way to a node broken."""

@@ -82,6 +82,7 @@ class ApiApp:
         """Serves what peers and clients ask this node's engines for, on streams of kind `request`."""
         self._stopping = False
         self._ways = Ways(
+            self._local,
             self._client,
             self._router,
             FirstByteWatch(routes, silence_s),

@@ -13,7 +13,7 @@ from typing import Any
 
 from proxy.failures import broken_fault
 from proxy.openai import NO_TOKENS, Fault, fault_event, tokens_of
-from proxy.records import TEXT_MAX, Outcome, RequestRecord, Tried
+from proxy.records import TEXT_MAX, Outcome, RequestRecord, Tried, Trouble
 from proxy.router import Choice
 from proxy.sse import SseScanner
 from proxy.upstream import Answer, Header, OutboundRequest, UpstreamError
@@ -206,8 +206,11 @@ class Exchange:
         """Return the record of the finished exchange."""
         if self._scanner is not None:
             self._tokens = tokens_of(self._scanner.usage_line)
-        first, walk, choice = self._first_s, self._walk, self._choice
-        tries = walk.tries if walk is not None else ()
+        first = self._first_s
+        tries = self._walk.tries if self._walk is not None else ()
+        trouble = None
+        if tries or self.fault_text:
+            trouble = Trouble(tuple(map(Tried.of, tries)), self.fault_text[:TEXT_MAX])
         return RequestRecord(
             id=self.request_id,
             path=self.path,
@@ -218,15 +221,13 @@ class Exchange:
             ttfb_ms=(first - self._begin_s) * 1000 if first is not None else None,
             total_ms=(perf_counter() - self._begin_s) * 1000,
             tokens=self._count_tokens(),
-            prompt_tokens=self._tokens.prompt or 0,
             outcome=self.outcome,
             retries=len(tries),
+            prompt_tokens=self._tokens.prompt or 0,
             asked=self.asked,
             ended_s=time.time(),
-            places=choice.places if choice is not None else (),
-            hosts=choice.hosts if choice is not None else 0,
-            tries=tuple(map(Tried.of, tries)) if tries else (),
-            fault=self.fault_text[:TEXT_MAX],
+            choice=self._choice,
+            trouble=trouble,
         )
 
     def _count_tokens(self) -> int:

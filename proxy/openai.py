@@ -33,6 +33,8 @@ DATA_URLS_FROM_BYTES = 16 * 1024
 _IMAGE_PART = re.compile(rb'"type"\s*:\s*"(?:image_url|input_image|image)"')
 """Cannot match inside a JSON string: there every quote has a backslash before it."""
 _DATA = b";base64,"
+_NOTHING_SPECIAL: frozenset[Capability] = frozenset()
+_EMBEDDINGS = frozenset((Capability.EMBEDDINGS,))
 _FORM_MODEL = re.compile(rb'name="model"\r\n(?:[^\r\n]{1,200}\r\n){0,4}\r\n([^\r\n]{0,200})\r\n')
 
 
@@ -48,8 +50,7 @@ _DECODER = msgspec.json.Decoder(_Body)
 _STRING = msgspec.json.Decoder(str)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
+class RequestFacts(NamedTuple):
     """What a body says about who can answer and how."""
 
     needs: RequestNeeds
@@ -111,14 +112,14 @@ def read_facts(body: bytes, *, embeddings: bool = False, form: bool = False) -> 
     context = 0 if embeddings else prompt_tokens(body)
     fields = _decode(body)
     model = _model_name(fields.model)
-    capabilities = {Capability.EMBEDDINGS} if embeddings else set()
-    if bytes(_raw(fields.tools)).strip() not in (b"", b"null", b"[]"):
-        capabilities.add(Capability.TOOLS)
+    capabilities = _EMBEDDINGS if embeddings else _NOTHING_SPECIAL
+    if _raw(fields.tools).strip() not in (b"", b"null", b"[]"):
+        capabilities |= {Capability.TOOLS}
     # Only a choice left to the mesh asks what a model can; a search through 32 MiB is not free.
     if (model is None or model.casefold() == AUTO) and _IMAGE_PART.search(body):
-        capabilities.add(Capability.VISION)
-    stream = bytes(_raw(fields.stream)).strip() == b"true"
-    return RequestFacts(RequestNeeds(model, frozenset(capabilities), context), stream)
+        capabilities |= {Capability.VISION}
+    stream = _raw(fields.stream).strip() == b"true"
+    return RequestFacts(RequestNeeds(model, capabilities, context), stream)
 
 
 def prompt_tokens(body: bytes) -> int:
@@ -144,7 +145,7 @@ def _decode(body: bytes) -> _Body:
 
 
 def _raw(field: msgspec.Raw | msgspec.UnsetType) -> bytes:
-    return b"" if isinstance(field, msgspec.UnsetType) else bytes(field)
+    return b"" if field is msgspec.UNSET else bytes(field)
 
 
 def _model_name(field: msgspec.Raw | msgspec.UnsetType) -> str | None:

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
-from nodes.mesh.routing_order import Place
 from proxy.failures import Try, reason
+from proxy.router import Choice
 
 RECORDS_MAX = 500
 """Records kept; the oldest goes first."""
@@ -49,6 +49,15 @@ class Tried(msgspec.Struct, frozen=True, gc=False):
         return cls(upstream.node_id, upstream.shown, text, tried.after_ms)
 
 
+class Trouble(msgspec.Struct, frozen=True, gc=False):
+    """What went wrong with a request."""
+
+    tries: tuple[Tried, ...] = ()
+    """Who could not answer, in the order of being asked."""
+    fault: str = ""
+    """What the client was told; empty: another host answered."""
+
+
 class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """One finished request. Of its body it holds the model's name, of its answer nothing."""
 
@@ -78,14 +87,10 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """The model's name as the client wrote it, cut off at `TEXT_MAX`; empty: it left the choice."""
     ended_s: float = 0.0
     """Unix time of the record."""
-    places: tuple[Place, ...] = ()
-    """Who was to be asked, in this order, and why; empty: nobody could answer."""
-    hosts: int = 0
-    """How many served the model; more than `places` where not all may be tried."""
-    tries: tuple[Tried, ...] = ()
-    """Who could not answer, in the order of being asked."""
-    fault: str = ""
-    """What the client was told went wrong; empty: nothing."""
+    choice: Choice | None = None
+    """Who was to be asked, in this order, and why; None: nobody could answer."""
+    trouble: Trouble | None = None
+    """What went wrong on the way; None: nothing."""
 
 
 class RecordRing:

@@ -8,7 +8,8 @@ from typing import Any
 
 from nodes.mesh.routing import NODE_ID_SHOWN
 from nodes.mesh.routing_order import Place, Reason
-from proxy.records import Outcome, RequestRecord
+from proxy.records import Outcome, RequestRecord, Tried
+from proxy.router import Choice
 
 STORIES_MAX = 200
 """Documents given at once; more are not asked for by a page."""
@@ -50,8 +51,8 @@ def story(record: RequestRecord) -> dict[str, Any]:
         "total_ms": _rounded(record.total_ms),
         "tokens": record.tokens,
         "prompt_tokens": record.prompt_tokens,
-        "hosts": record.hosts,
-        "candidates": [_candidate(place) for place in record.places],
+        "hosts": record.choice.hosts if record.choice else 0,
+        "candidates": [_candidate(place) for place in _places(record)],
         "tries": [
             {
                 "node": tried.node,
@@ -59,9 +60,9 @@ def story(record: RequestRecord) -> dict[str, Any]:
                 "reason": tried.reason,
                 "after_ms": _rounded(tried.after_ms),
             }
-            for tried in record.tries
+            for tried in _tries(record)
         ],
-        "fault": record.fault,
+        "fault": _fault(record),
         "text": sentences(record),
     }
 
@@ -69,10 +70,10 @@ def story(record: RequestRecord) -> dict[str, Any]:
 def sentences(record: RequestRecord) -> list[str]:
     """Return what happened, in order, one sentence each."""
     told = [_asked(record)]
-    if record.places:
-        told.append(_chosen(record))
+    if record.choice is not None:
+        told.append(_chosen(record.choice))
         told.extend(
-            f"{tried.shown} {tried.reason} ({_time(tried.after_ms)})." for tried in record.tries
+            f"{tried.shown} {tried.reason} ({_time(tried.after_ms)})." for tried in _tries(record)
         )
     told.append(_end(record, _shown(record, record.node)))
     return told
@@ -87,13 +88,25 @@ def _asked(record: RequestRecord) -> str:
     return f"{record.path} was asked for {asked}{meant}."
 
 
-def _chosen(record: RequestRecord) -> str:
-    first = record.places[0]
+def _places(record: RequestRecord) -> tuple[Place, ...]:
+    return record.choice.places if record.choice is not None else ()
+
+
+def _tries(record: RequestRecord) -> tuple[Tried, ...]:
+    return record.trouble.tries if record.trouble is not None else ()
+
+
+def _fault(record: RequestRecord) -> str:
+    return record.trouble.fault if record.trouble is not None else ""
+
+
+def _chosen(choice: Choice) -> str:
+    first = choice.places[0]
     shown, why = first.upstream.shown, _WHY[first.reason]
     if first.reason is Reason.ONLY:
         return f"{shown} was asked: {why}."
-    others = "; ".join(_figures(place) for place in record.places)
-    untold = record.hosts - len(record.places)
+    others = "; ".join(_figures(place) for place in choice.places)
+    untold = choice.hosts - len(choice.places)
     more = f"; {untold} further hosts were not looked at" if untold > 0 else ""
     return f"{shown} was asked first: {why}. In this order: {others}{more}."
 
@@ -122,11 +135,12 @@ def _end(record: RequestRecord, node: str) -> str:
         case Outcome.CLIENT_GONE:
             return f"The client left after {total}; the engine was told at once."
         case Outcome.BROKEN_OFF:
-            return f"The answer of {node} broke off after {total}: {record.fault}"
+            return f"The answer of {node} broke off after {total}: {_fault(record)}"
         case Outcome.STOPPED:
-            return f"It was ended here after {total}: {record.fault or 'the node or its engine stopped.'}"
+            why = _fault(record) or "the node or its engine stopped."
+            return f"It was ended here after {total}: {why}"
         case Outcome.REFUSED:
-            said = record.fault or "no reason was kept."
+            said = _fault(record) or "no reason was kept."
             return f"It was answered with an error, status {record.status}: {said}"
 
 
@@ -148,7 +162,7 @@ def _candidate(place: Place) -> dict[str, Any]:
 
 
 def _shown(record: RequestRecord, node_id: str) -> str:
-    named = (p.upstream.shown for p in record.places if p.upstream.node_id == node_id)
+    named = (p.upstream.shown for p in _places(record) if p.upstream.node_id == node_id)
     return next(named, node_id[:NODE_ID_SHOWN])
 
 

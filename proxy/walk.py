@@ -46,7 +46,10 @@ OnHostFailed = Callable[[NodeId, UpstreamTrouble], None]
 class Ways:
     """What all walks share."""
 
-    client: UpstreamClient
+    own: UpstreamClient
+    """Reaches the engines of this node."""
+    peers: UpstreamClient
+    """Reaches the engines of other nodes."""
     router: Router
     watch: FirstByteWatch
     on_host_failed: OnHostFailed
@@ -82,16 +85,26 @@ class Walk:
 
     async def open(self, request: OutboundRequest) -> tuple[Answer, bytes]:
         """Return the first answer and its first bytes. Raises Fault once nobody is left."""
-        places = self._choice.places
+        places, router = self._choice.places, self._ways.router
         for number, place in enumerate(places):
-            upstream = place.upstream
-            began_s = self._turn_to(upstream)
+            if number:
+                self.end()
+            self.upstream = upstream = place.upstream
+            host = self._host = router.hosts.of(upstream.key)
+            began_s = router.now()
+            self._trial = host.began(began_s)
             try:
-                answer, first = await self._attempt(upstream, places[number + 1 :], request)
+                if upstream.host is not None:
+                    # Our own engine: its death ends the connection, a hang is its supervisor's to see.
+                    answer, first = await _first_bytes(self._ways.own, upstream, request)
+                else:
+                    answer, first = await self._watched(upstream, places[number + 1 :], request)
             except UpstreamError as error:
                 self._failed(upstream, error, began_s)
                 continue
-            refusal = _refusal(answer, first, upstream, places[number + 1 :])
+            refusal = None
+            if answer.status >= 400:
+                refusal = _refusal(answer, first, upstream, places[number + 1 :])
             if refusal is None:
                 self._answered(upstream, answer.status, began_s)
                 return answer, first
@@ -119,34 +132,13 @@ class Walk:
             self._trial = False
             host.abandoned(self._ways.router.now())
 
-    def _turn_to(self, upstream: Upstream) -> float:
-        self.end()
-        now = self._ways.router.now()
-        self.upstream = upstream
-        self._host = self._ways.router.hosts.of(upstream.key)
-        self._trial = self._host.began(now)
-        return now
-
-    async def _attempt(
+    async def _watched(
         self, upstream: Upstream, rest: tuple[Place, ...], request: OutboundRequest
     ) -> tuple[Answer, bytes]:
-        if upstream.host is not None:
-            # This node's own engine: its death ends the connection, and a hang is its supervisor's to see.
-            return await self._first_bytes(upstream, request)
+        """Return the first bytes of another node's host, given up when it shows no sign of life."""
         others = any(not place.late for place in rest)
         async with self._ways.watch.waiting(upstream, others):
-            return await self._first_bytes(upstream, request)
-
-    async def _first_bytes(
-        self, upstream: Upstream, request: OutboundRequest
-    ) -> tuple[Answer, bytes]:
-        answer = await self._ways.client.open(upstream, request)
-        try:
-            first = await answer.read()
-        except BaseException:
-            answer.close()
-            raise
-        return answer, first
+            return await _first_bytes(self._ways.peers, upstream, request)
 
     def _answered(self, upstream: Upstream, status: int, began_s: float) -> None:
         assert self._host is not None
@@ -157,7 +149,7 @@ class Walk:
             self._host.erred(now)
             return
         self._host.answered((now - began_s) * 1000, now)
-        if status == 200:
+        if status == 200 and self._choice.key is not None:
             router.answered(self._choice, upstream.node_id)
 
     def _failed(self, upstream: Upstream, error: UpstreamError, began_s: float) -> None:
@@ -177,6 +169,18 @@ class Walk:
     def _tell(self, upstream: Upstream, trouble: UpstreamTrouble) -> None:
         if upstream.host is None and trouble not in _NO_FAULT_OF_THE_HOST:
             self._ways.tell(upstream.node_id, trouble)
+
+
+async def _first_bytes(
+    client: UpstreamClient, upstream: Upstream, request: OutboundRequest
+) -> tuple[Answer, bytes]:
+    answer = await client.open(upstream, request)
+    try:
+        first = await answer.read()
+    except BaseException:
+        answer.close()
+        raise
+    return answer, first
 
 
 def _refusal(

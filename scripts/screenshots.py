@@ -1,13 +1,13 @@
-"""Pictures of the console for the README, from a real node on the demo model: `make screenshots`.
+"""Pictures of the console from a scripted node: `make screenshots`.
 
-Writes docs/images/console.png and console-phone.png; `--all DIR` also takes every view in both
-themes, to look at. Needs the engine and a Chromium, as the tests do.
+Writes docs/images/console.png (the mesh) and console-phone.png (the chat) for the README; `--all DIR`
+also takes every view and every scene, desktop and phone, light and dark, to look at. Needs a Chromium.
 """
 
 import argparse
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page
@@ -15,79 +15,92 @@ from playwright.sync_api import Browser, Page
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
-from tests.conftest import _ENGINE  # noqa: E402
+import tests.conftest  # noqa: E402, F401  (a home of its own, and Django set up)
+from nodes.access import new_operator_link  # noqa: E402
 from tests.e2e.browser import chromium  # noqa: E402
-from tests.e2e.node_process import NodeProcess  # noqa: E402
+from tests.fakes import traffic  # noqa: E402
+from tests.fakes.console_thread import ConsoleThread  # noqa: E402
+from tests.fakes.scenes import SCENES  # noqa: E402
 
 IMAGE_MAX_BYTES = 200_000
-WIDE = (1280, 800)
-PHONE = (390, 844)
-QUESTIONS = ("What is a mesh?", "What happens when a machine dies?")
+SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+THEMES = ("light", "dark")
+VIEWS = ("mesh", "models", "chat", "requests", "add", "use")
+ANSWER = (
+    "A **mesh** is a group of machines that answer as one:\n\n"
+    "1. each lends its memory,\n2. each knows what the others serve,\n3. any of them takes a question.\n\n"
+    '```python\nclient = OpenAI(base_url="http://localhost:9337/v1")\n```\n'
+)
 
 
 def main() -> None:
-    """Start a node, let it answer, take the pictures."""
+    """Take the pictures."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--all", type=Path, metavar="DIR", help="also every view, into this folder")
     everything: Path | None = asked.parse_args().all
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = ("--name", "study")
-        with (
-            NodeProcess(Path(folder) / "home", *arguments, engine=_ENGINE) as node,
-            chromium() as browser,
-        ):
-            images = REPO / "docs" / "images"
-            images.mkdir(parents=True, exist_ok=True)
-            _take(browser, node, WIDE, "light", lambda page: _shoot(page, images / "console.png"))
-            _take(
-                browser, node, PHONE, "light",
-                lambda page: _shoot(page, images / "console-phone.png"),
-            )  # fmt: skip
+    images = REPO / "docs" / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    console = ConsoleThread()
+    try:
+        with chromium() as browser:
+            with _page(browser, console, "split", "desktop", "light", "mesh") as page:
+                _shoot(page, images / "console.png")
+            with _page(browser, console, "three", "phone", "light", "chat") as page:
+                _shoot(page, images / "console-phone.png")
             if everything is not None:
                 everything.mkdir(parents=True, exist_ok=True)
-                _take_all(browser, node, everything)
+                _take_all(browser, console, everything)
+    finally:
+        console.end()
 
 
-def _take(
-    browser: Browser,
-    node: NodeProcess,
-    size: tuple[int, int],
-    theme: str,
-    then: Callable[[Page], None],
-) -> None:
-    width, height = size
+def _take_all(browser: Browser, console: ConsoleThread, folder: Path) -> None:
+    for size in SIZES:
+        for theme in THEMES:
+            for scene in SCENES:
+                for view in VIEWS if scene == "split" else ("mesh", "models"):
+                    with _page(browser, console, scene, size, theme, view) as page:
+                        _shoot(page, folder / f"{view}-{scene}-{size}-{theme}.png")
+            for path in ("login", "nothing-here"):
+                with _page(browser, console, "one", size, theme, "mesh") as page:
+                    page.goto(f"{console.url}/{path}")
+                    _shoot(page, folder / f"{path}-{size}-{theme}.png")
+
+
+@contextmanager
+def _page(
+    browser: Browser, console: ConsoleThread, scene: str, size: str, theme: str, view: str
+) -> Iterator[Page]:
+    console.restart_node()
+    console.do(lambda node: SCENES[scene]().play(node))
+    console.do(traffic.play)
+    console.do(lambda node: setattr(node.api, "deltas", [{"content": ANSWER}]))
+    width, height = SIZES[size]
     page = browser.new_page(
         viewport={"width": width, "height": height},
         color_scheme="dark" if theme == "dark" else "light",
     )
-    page.goto(node.console)
+    page.goto(new_operator_link(console.url))
+    page.wait_for_url(f"{console.url}/")
+    page.goto(f"{console.url}/#{view}")
     page.wait_for_selector("body[data-phase=live]")
-    page.click("[data-view-link=chat]")
-    for question in QUESTIONS:
-        page.fill("#prompt", question)
-        page.press("#prompt", "Enter")
-        page.locator(".message.assistant").last.get_by_text("Retry").wait_for()
-    then(page)
+    _act(page, view)
+    page.wait_for_timeout(600)
+    yield page
     page.close()
 
 
-def _take_all(browser: Browser, node: NodeProcess, folder: Path) -> None:
-    for name, size in (("desktop", (1440, 900)), ("phone", PHONE)):
-        for theme in ("light", "dark"):
-
-            def views(page: Page, stem: str = f"{name}-{theme}") -> None:
-                _shoot(page, folder / f"{stem}-chat.png")
-                for view in ("mesh", "models", "use"):
-                    page.click(f"[data-view-link={view}]")
-                    if view == "models":
-                        page.click("#log-card summary")
-                        page.wait_for_timeout(700)
-                    _shoot(page, folder / f"{stem}-{view}.png")
-                for path in ("login", "nothing-here"):
-                    page.goto(f"{node.console}/{path}")
-                    _shoot(page, folder / f"{stem}-{path}.png")
-
-            _take(browser, node, size, theme, views)
+def _act(page: Page, view: str) -> None:
+    """Do what makes the view show what it can."""
+    if view == "chat":
+        page.fill("#prompt", "What is a mesh?")
+        page.press("#prompt", "Enter")
+        page.locator(".message.assistant").last.get_by_text("Retry").wait_for()
+    elif view == "requests":
+        page.locator("#request-table tbody button").nth(1).click()
+    elif view == "add":
+        page.click("#join-show")
+        page.get_by_role("button", name="Show as QR code").click()
 
 
 def _shoot(page: Page, path: Path) -> None:

@@ -34,6 +34,9 @@ class GossipConfig:
     verify_timeout_s: float = 1.0
     """A suspected or reported death is verified by a real round trip of at most so long; it runs inside the
     last part of the suspicion. Pinned 11: <= 3 s. wan 2.5."""
+    use_verify_timeout_s: float = 2.5
+    """After a request through the member failed, verification begins at once, and ends so long after the
+    suspicion began: longer than the stall of 2 s that must kill nobody, within pinned 11 (3 s). wan 8."""
     port_confirm_s: float = 0.05
     """From a refused port to the second probe that confirms it. Own choice: long enough that one stray
     ICMP answer is not seen twice, short against the 1 s that the figure allows."""
@@ -131,6 +134,7 @@ def wan() -> GossipConfig:
         probe_timeout_s=1.0,
         suspicion_mult=6.0,
         verify_timeout_s=2.5,
+        use_verify_timeout_s=8.0,
         stall_s=0.5,
         stall_grace_s=3.0,
         gossip_interval_s=0.5,

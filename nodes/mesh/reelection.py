@@ -39,7 +39,8 @@ class Reelection:
         self._reasons = reasons
         self._outcomes: dict[ModelName, _Outcome] = {}
         self._due_s: dict[ModelName, float] = {}
-        self._fits: dict[ModelName, bool] = {}
+        self._itself: dict[ModelName, tuple[str, bool]] = {}
+        """This node's engine, and whether it could serve the model alone, at the latest look."""
         self._told_s: dict[ModelName, float] = {}
         self._seen = (0, 0)
 
@@ -67,7 +68,7 @@ class Reelection:
         self._outcomes.pop(name, None)
         self._due_s.pop(name, None)
         self._told_s.pop(name, None)
-        self._fits.pop(name, None)
+        self._itself.pop(name, None)
 
     def _note_changes(self, book: OfferBook, own: Offer, mine: list[ModelName], now: float) -> None:
         touched, book.touched = book.touched, set()
@@ -75,10 +76,10 @@ class Reelection:
         self._seen = (book.changes, book.arrivals)
         for name in mine:
             outcome = self._outcomes.get(name)
-            fits = own.can_hold(name)
-            if outcome is None or self._fits.get(name) is not fits:
+            itself = (own.engine, own.can_hold(name))
+            if outcome is None or self._itself.get(name) != itself:
                 # What this node knows of itself need not settle.
-                self._fits[name] = fits
+                self._itself[name] = itself
                 self._due_s[name] = now
             elif (
                 name in touched
@@ -115,7 +116,7 @@ class Reelection:
     ) -> Iterator[Effect]:
         """Let a model that waits say what the whole mesh lacks, or whom it is left to."""
         name = election.model
-        if not outcome.text:
+        if not outcome.text or not seen.own.engine:
             self._serving.explained.pop(name, None)
             return
         text = outcome.text

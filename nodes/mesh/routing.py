@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+import msgspec
+
 from nodes.mesh.engine_load import EngineLoad
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.model_facts import Capability
@@ -93,9 +95,11 @@ class RoutingTable:
         return tuple(sorted({u.model for u in self.ready()}))
 
 
-@dataclass(frozen=True, slots=True)
-class RequestNeeds:
-    """What routing must know of a request. Everything else stays in the body."""
+class RequestNeeds(msgspec.Struct, frozen=True, gc=False):
+    """What routing must know of a request. Everything else stays in the body.
+
+    Made and hashed for each one, which a struct does in a fraction of a dataclass's time.
+    """
 
     model: str | None
     """The request's `model` field; None or ``auto``: the mesh chooses."""

@@ -30,13 +30,15 @@ class BreakerState(Enum):
 class Breaker:
     """One host's breaker. Times are seconds of one monotonic clock."""
 
-    __slots__ = ("_failures", "_open_s", "_retry_at_s")
+    __slots__ = ("_failures", "_open_s", "_retry_at_s", "untroubled")
 
     def __init__(self) -> None:
         self._failures = 0
         self._open_s = 0.0
         self._retry_at_s: float | None = None
         """None: closed."""
+        self.untroubled = True
+        """Nothing has failed since the last success: `began` and `succeeded` would change nothing."""
 
     def state(self, now: float) -> BreakerState:
         """Return whether requests may pass at `now`."""
@@ -56,12 +58,14 @@ class Breaker:
         self._failures = 0
         self._open_s = 0.0
         self._retry_at_s = None
+        self.untroubled = True
 
     def failed(self, now: float, trial: bool) -> None:
         """Count a failure. While open only the trial's counts: the others were sent before, or in need."""
         if self._retry_at_s is not None and not trial:
             return
         self._failures += 1
+        self.untroubled = False
         if self._failures < BREAKER_FAILURES:
             return
         self._open_s = min(BREAKER_OPEN_MAX_S, self._open_s * 2 or BREAKER_OPEN_S)

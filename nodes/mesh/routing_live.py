@@ -79,7 +79,7 @@ class HostLive:
     def began(self, now: float) -> bool:
         """Count a request that is being sent to the host; return whether it is the breaker's trial."""
         self.in_flight += 1
-        return self._breaker.began(now)
+        return not self._breaker.untroubled and self._breaker.began(now)
 
     def joined(self) -> None:
         """Count a request that a peer has with this node's own engine."""
@@ -87,7 +87,8 @@ class HostLive:
 
     def answered(self, ttfb_ms: float, now: float) -> None:
         """Note the first byte of an answer, `ttfb_ms` after the request was sent."""
-        self._breaker.succeeded()
+        if not self._breaker.untroubled:
+            self._breaker.succeeded()
         old = self._ttfb_ms
         fresh = old is not None and now - self._ttfb_s <= TTFB_KEPT_S
         self._ttfb_ms = (

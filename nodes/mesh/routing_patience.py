@@ -11,6 +11,9 @@ from enum import Enum
 
 from nodes.mesh.routing import ModelState, Upstream
 
+LINK_HEARD_S = 1.0
+"""A link over which something came so lately proves the node alive, whatever one lost probe says of it.
+Links with waiting streams are pinged when they have been quiet for a quarter of this."""
 LINK_SILENT_S = 3.0
 """A link over which nothing came for so long, keep-alives included, shows no sign of life."""
 LATE_PATIENCE_S = 1.0
@@ -49,7 +52,7 @@ class FirstByteWait:
         """Return what to do, given the host in the table of now and its link's silence, where known."""
         if current is None or current.state not in (ModelState.READY, ModelState.DRAINING):
             return Verdict.GONE
-        if not current.rank_last and (silent_s is None or silent_s <= LINK_SILENT_S):
+        if _shows_life(current, silent_s):
             self._late_since_s = None
             self._last_resort = False
             return Verdict.WAIT
@@ -67,3 +70,9 @@ class FirstByteWait:
             return None
         invested_s = now - self._began_s
         return min(LATE_PATIENCE_MAX_S, max(LATE_PATIENCE_S, invested_s * LATE_PATIENCE_SHARE))
+
+
+def _shows_life(current: Upstream, silent_s: float | None) -> bool:
+    if silent_s is None:
+        return not current.rank_last
+    return silent_s <= LINK_HEARD_S or (silent_s <= LINK_SILENT_S and not current.rank_last)

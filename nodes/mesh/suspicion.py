@@ -29,7 +29,7 @@ class Suspicion:
     """One member under suspicion, as this node sees it."""
 
     __slots__ = ("accusers", "checking", "deadline", "incarnation", "postponed", "raw", "reported",
-                 "since", "timer", "unreachable")  # fmt: skip
+                 "since", "timer", "unreachable", "used")  # fmt: skip
 
     def __init__(self, incarnation: int, now: float) -> None:
         self.incarnation = incarnation
@@ -44,6 +44,8 @@ class Suspicion:
         """The round trip failed."""
         self.reported = False
         """Another node says that it verified the death."""
+        self.used = False
+        """A request of this node failed: the verification is most of the wait."""
         self.postponed = 0
 
 
@@ -114,6 +116,7 @@ class Suspicions:
         suspicion = self.suspects.get(node_id)
         if suspicion is not None and not suspicion.reported:
             suspicion.reported = True
+            suspicion.used = True
             self._ports.probe(node_id)
             self._set_timer(node_id, suspicion, self._core.now)
 
@@ -203,11 +206,15 @@ class Suspicions:
         # apart, or was restarted): a new connection is tried beside it. Seed 188.
         ways = (False,) if link is None or link.acked_at > suspicion.since else (False, True)
         check = _Check(suspicion, len(ways), core.now)
+        timeout_s = core.config.verify_timeout_s
+        if suspicion.used:
+            ends = suspicion.since + core.config.use_verify_timeout_s
+            timeout_s = max(timeout_s, ends - core.now)
         for fresh in ways:
             core.request(
                 core.contact(node_id),
                 Check(suspicion.incarnation),
-                core.config.verify_timeout_s,
+                timeout_s,
                 lambda answer, refused: self._came_back(node_id, check, answer, refused),
                 fresh,
             )

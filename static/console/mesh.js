@@ -26,7 +26,7 @@ function figures(all) {
   const sum = (key) => here.reduce((total, machine) => total + machine[key], 0);
   const [used, offered] = [sum("usedGb"), sum("offeredGb")];
   setText(byId("fig-machines"), whole(here.length));
-  setText(byId("fig-machines-note"), gone ? `${gone} gone` : "all reachable");
+  setText(byId("fig-machines-note"), gone ? `${gone} gone` : here.length > 1 ? "all reachable" : "just this one");
   setText(byId("fig-models"), whole(warm));
   setText(byId("fig-models-note"), models.length > warm ? `of ${models.length} known` : warm ? "ready to answer" : "none yet");
   setText(byId("fig-memory"), gb(used));

@@ -1,6 +1,6 @@
 // Messages as elements: what a person said, and what a model answers while it comes.
 import { copyText, el, setText } from "./dom.js";
-import { duration, rate } from "./format.js";
+import { count, duration, rate } from "./format.js";
 import { showBlocks } from "./markup.js";
 
 export function userMessage(message, { edit }) {
@@ -65,7 +65,7 @@ export class AnswerView {
     if (message.stopped) facts.push("Stopped");
     if (message.cut) facts.push("Cut off at its length limit");
     if (message.tokens_per_s) facts.push(`${rate(message.tokens_per_s)} tokens/s`);
-    if (message.tokens) facts.push(`${message.tokens} tokens`);
+    if (message.tokens) facts.push(count(message.tokens, "token"));
     if (message.node) facts.push(`answered by ${message.node}`);
     this.meta.replaceChildren(...facts.map((text) => el("span", {}, text)));
     if (message.content) {

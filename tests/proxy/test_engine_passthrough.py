@@ -4,8 +4,6 @@ import asyncio
 import itertools
 import json
 import re
-import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,12 @@ from typing import Any
 import openai
 import pytest
 
-from tests.proxy.conftest import Api, Client, StartApi, eventually, post, upstream
+from tests.proxy.conftest import Api, StartApi, eventually, post, upstream
 from tests.proxy.fake_upstream import Call, FakeUpstream, event
+from tests.proxy.real_servers import ask, real_server
 
 pytestmark = pytest.mark.engine
 
-MODEL = Path(__file__).resolve().parents[2] / "models_registry" / "demo" / "mesh-demo.gguf"
 VARYING = re.compile(
     rb'"(?:id|created|created_at|completed_at|system_fingerprint|timings|item_id|call_id|__verbose)"\s*:\s*'
     rb'(?:"[^"]*"|[\d.]+|\{[^}]*\})'
@@ -28,38 +26,8 @@ VARYING = re.compile(
 @pytest.fixture(scope="module")
 def real_engine(engine_dir: Path) -> Iterator[int]:
     """The port of a real llama-server on the demo model."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    argv = [str(engine_dir / "llama-server"), "-m", str(MODEL), "--host", "127.0.0.1"]
-    argv += ["--port", str(port), "-t", "1", "-c", "8192", "-np", "4", "--slots", "--jinja"]
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        asyncio.run(_ready(port))
+    with real_server(engine_dir, "-c", "8192", "-np", "4") as port:
         yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def _ready(port: int) -> None:
-    for _ in range(600):
-        try:
-            status, _, _ = await ask(port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        except (OSError, asyncio.IncompleteReadError):
-            status = 0
-        if status == 200:
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("llama-server was not ready in 30 s")
-
-
-async def ask(port: int, raw: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
-    client = Client(*await asyncio.open_connection("127.0.0.1", port))
-    try:
-        await client.send(raw)
-        return await client.answer()
-    finally:
-        client.close()
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ class Lab:
         self.router = Router(lambda: self.table, self.now, random.Random(self.seed))
         self.ways = Ways(
             self.fakes,
+            self.fakes,
             self.router,
             FirstByteWatch(lambda: self.table, self.silence_s),
             lambda node_id, trouble: self.failed.append((self.name(node_id), trouble)),

@@ -66,12 +66,14 @@ class Cluster:
 
     def __init__(self, size: int, seed: int, faults: Faults | None = None,
                  config: GossipConfig | None = None, plant: Plant | None = None, engine_bug: bool = False,
-                 warm: bool = True, make: Make = bare) -> None:  # fmt: skip
+                 warm: bool = True, make: Make = bare, models: int = 0) -> None:  # fmt: skip
         self.network = Network(seed, faults)
         self.rng = random.Random(f"cluster {seed}")
         self.config = config or lan()
         self._plant = plant
         self._make = make
+        self._models = models
+        """On each node's disk."""
         self._lives: dict[str, int] = {}
         self.checkers = Checkers(self.network, engine_bug)
         for i in range(size):
@@ -90,10 +92,11 @@ class Cluster:
         return next(n for n in self.network.nodes.values() if n.name == name)
 
     def start(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0,
-              port: int = 7842) -> SimNode:  # fmt: skip
+              port: int = 7842, rate: float = 1.0) -> SimNode:  # fmt: skip
         """Start a process; of a name that ran before: with the same key, as a new life.
 
-        `skew_s` shifts its monotonic clock, `wall_error_s` the Unix time that its incarnation starts from.
+        `skew_s` shifts its monotonic clock and `rate` is its speed; `wall_error_s` is how wrong the Unix time
+        is that its incarnation starts from.
         Another `port` than that of a life that still runs makes a twin of it.
         """
         life = self._lives[name] = self._lives.get(name, -1) + 1
@@ -108,17 +111,17 @@ class Cluster:
                 name,
                 life,
                 identity(name, life, revoked),
-                announcement(name, address, 8 + index % 5),
+                announcement(name, address, 8 + index % 5, self._models),
                 incarnation,
                 self.config,
                 random.Random(f"{self.network.seed} {name} {life}"),
-                self.network.now + skew_s,
+                self.network.now * rate + skew_s,
             )
         )
         if self._plant is not None:
             self._plant(gossip)
         node = SimNode(index, name, address, core, gossip)
-        node.skew = skew_s
+        node.skew, node.rate = skew_s, rate
         node.revoked, node.contacts = revoked, contacts
         self.network.add(node)
         return node
@@ -138,11 +141,14 @@ class Cluster:
         if targets == (node,):
             targets = (self.nodes[-1],)
         named = tuple(Contact(t.node_id, (t.address,)) for t in targets)
+        node.heard_of.update(c.node_id for c in (*node.contacts, *named) if c.node_id is not None)
         self.network.give(node, JoinRequested((*node.contacts, *named)))
 
-    def restart(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0) -> SimNode:
-        node = self.start(name, skew_s, wall_error_s)
-        others = [n for n in self.nodes if n is not node]
+    def restart(self, name: str, skew_s: float = 0.0, wall_error_s: float = 0.0,
+                rate: float = 1.0) -> SimNode:  # fmt: skip
+        """Start a process (again), and let it join through any member that runs."""
+        node = self.start(name, skew_s, wall_error_s, rate=rate)
+        others = [n for n in self.nodes if n is not node and n.node_id not in self.network.expelled]
         if others:
             self.join(node, [self.rng.choice(others)])
         return node

@@ -60,6 +60,8 @@ class Network:
         self.cut: set[tuple[int, int]] = set()
         self.sides: dict[int, int] = {}
         self.healed_at = -1e9
+        self.expelled: set[NodeId] = set()
+        """Whose membership somebody has withdrawn."""
         self._heap: list[tuple[float, int, Callable[..., None], tuple]] = []
         self._count = 0
         self.links = Links(self)
@@ -185,6 +187,11 @@ class Network:
         node.died_at = self.now
         self.links.cut_off(node)
 
+    def undisturbed_s(self) -> float:
+        """For how long everyone has been able to reach everyone."""
+        apart = any(a != b for a, b in self.cut) or len(set(self.sides.values())) > 1
+        return 0.0 if apart else self.now - self.healed_at
+
     # --- the path --------------------------------------------------------------
 
     def reaches(self, a: SimNode, b: SimNode) -> bool:
@@ -245,6 +252,7 @@ class Network:
                 node.views.pop(view.node_id, None)
             else:
                 node.views[view.node_id] = view
+                node.heard_of.add(view.node_id)
 
     def _tell(self, node: SimNode, effect: RecordStory) -> None:
         if len(node.story) < STORY_LINES_MAX:
@@ -267,6 +275,7 @@ class Network:
     def revoke(self, node: SimNode, subject: NodeId) -> None:
         """This node has verified a revocation: no more handshakes, and its core is told."""
         node.revoked.add(subject)
+        self.expelled.add(subject)
         self.at(self.now, self.give, node, PeerRevoked(subject))
 
     def _remember(self, node: SimNode, effect: RememberContacts) -> None:

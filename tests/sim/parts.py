@@ -59,6 +59,7 @@ class SimNode:
         "died_at",
         "former",
         "gossip",
+        "heard_of",
         "index",
         "left",
         "links",
@@ -108,6 +109,8 @@ class SimNode:
         self.requests: dict[int, Callable[[bytes], None]] = {}
         self.contacts: tuple[Contact, ...] = ()
         """What it would find on its disk after a restart."""
+        self.heard_of: set[NodeId] = set()
+        """Whom it ever listed, or was told to dial: without one of these, two islands cannot meet."""
         self.notices: list[tuple[str, int, bytes]] = []
         self.revoked: set[NodeId] = set()
         """Whom its transport refuses; kept on disk too."""

@@ -64,8 +64,7 @@ class ServingSwarm:
             told = rng.choice(actions)()
             self._steps.append(f"{world.network.now:8.3f}  {told}")
             world.run(rng.choice((0.3, 1.0, 3.0, 8.0, 15.0)))
-        world.cluster.heal()
-        self._disturbed_s = world.network.now
+        self._heal()
         world.run(REST_S)
         self._settle()
         return [*self.findings, *world.engines.findings]
@@ -137,8 +136,12 @@ class ServingSwarm:
         return f"partition {[n.name for n in nodes[:cut]]} of {len(nodes)}"
 
     def _heal(self) -> None:
-        self.world.cluster.heal()
+        cluster = self.world.cluster
+        cluster.heal()
         self._disturb()
+        # Two sides that never met know nothing of each other: an operator joins them.
+        for node in cluster.nodes[1:]:
+            cluster.join(node, [n for n in cluster.nodes if n is not node])
 
     def _stop(self) -> str:
         if len(self.world.cluster.nodes) < 3:

@@ -1,6 +1,7 @@
 """One seed, one story: a small mesh, a random network and a random run of faults, checked throughout."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -10,37 +11,54 @@ from tests.sim.cluster import Cluster, Plant
 from tests.sim.parts import Faults
 
 REST_S = 100.0
-STEPS = 12
 
 
 class Swarm:
     """The run of one seed. `plant` and `engine_bug` break the nodes on purpose."""
 
+    SIZES = (3, 9)
+    STEPS = 12
+
     def __init__(self, seed: int, plant: Plant | None = None, engine_bug: bool = False) -> None:
         self.seed = seed
         self._rng = rng = random.Random(f"swarm {seed}")
-        faults = Faults(
+        faults = self.draw_faults()
+        size = rng.randint(*self.SIZES)
+        self.cluster = Cluster(size, seed, faults, plant=plant, engine_bug=engine_bug, warm=False)
+        self._next = size
+        self._steps: list[str] = [f"{size} nodes, {faults}"]
+        self.happened: Counter[str] = Counter()
+        """Named faults and how often each was done."""
+        for name in ("loss", "delay_s", "jitter_s", "duplication", "reordering"):
+            self.happened[name] += getattr(faults, name) > 0
+
+    def draw_faults(self) -> Faults:
+        """Return what the network does wrong all along."""
+        rng = self._rng
+        return Faults(
             loss=rng.choice((0.0, 0.01, 0.05)),
             delay_s=rng.choice((0.0005, 0.005, 0.02)),
             jitter_s=rng.choice((0.001, 0.01)),
             duplication=rng.choice((0.0, 0.05)),
             reordering=rng.choice((0.0, 0.1)),
         )
-        size = rng.randint(3, 9)
-        self.cluster = Cluster(size, seed, faults, plant=plant, engine_bug=engine_bug, warm=False)
-        self._next = size
-        self._steps: list[str] = [f"{size} nodes, {faults}"]
+
+    def actions(self) -> list[Callable[[], str]]:
+        """Return what may happen; twice as often where it is there twice."""
+        return [
+            self._kill, self._kill, self._restart, self._restart, self._newcomer, self._stall,
+            self._stall, self._partition, self._one_way, self._leave, self._change,
+        ]  # fmt: skip
 
     def run(self) -> list[str]:
         """Play it; return the findings."""
         cluster, rng = self.cluster, self._rng
         cluster.run(10)
-        actions: list[Callable[[], str]] = [
-            self._kill, self._kill, self._restart, self._restart, self._newcomer, self._stall,
-            self._stall, self._partition, self._one_way, self._leave, self._change,
-        ]  # fmt: skip
-        for _ in range(STEPS):
-            told = rng.choice(actions)()
+        actions = self.actions()
+        for _ in range(self.STEPS):
+            action = rng.choice(actions)
+            told = action()
+            self.happened[action.__name__.strip("_")] += not told.startswith("nobody")
             self._steps.append(f"{cluster.network.now:8.3f}  {told}")
             cluster.run(rng.choice((0.3, 1.0, 3.0, 8.0, 15.0)))
         cluster.heal()

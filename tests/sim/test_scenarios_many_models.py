@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodes.mesh.events import DropRequested, StopRequested
+from nodes.mesh.events import DropRequested, ServerLoadSampled, StopRequested
 from nodes.mesh.ids import ModelName
 from tests.sim.parts import Faults
 from tests.sim.serving_world import Box, World, mesh_node
@@ -121,14 +121,7 @@ def test_scenario_11_standby_takes_over_when_the_last_host_dies() -> None:
         world.start(f"n{i:04d}", Box(disk={}))
     world.run(6)
     for i in range(2, 6):
-        name = f"n{i:04d}"
-        world.boxes[name] = Box(disk={GLM: 9})
-    from nodes.mesh.events import DiskScanned
-    from tests.sim.serving_world import facts
-
-    for i in range(2, 6):
-        node = world.cluster.node(f"n{i:04d}")
-        world.network.give(node, DiskScanned((facts(GLM, world.boxes[node.name]),)))
+        world.scan(world.cluster.node(f"n{i:04d}"), {GLM: 9})
     world.run(10)
     assert world.hosts(GLM) == ["n0001"]
     world.network.kill(host)
@@ -189,3 +182,34 @@ def test_node_that_cannot_hold_it_leaves_it_to_the_one_that_can() -> None:
     reason = mesh_node(small).shown[f"model/{BIG}"]["reason"]
     assert reason == "Left to n0001: this node needs 18.1 GB, offers 8.0 GB"
     assert BIG in world.warm(small)
+
+
+def busy(world: World, node_name: str, name: str, in_flight: int, per_s: float) -> None:
+    """Let an engine of this node tell that it has so much to do."""
+    sample = ServerLoadSampled(ModelName(name), in_flight, 0, 0, per_s, 0.0, None)
+    world.network.give(world.cluster.node(node_name), sample)
+
+
+def test_hot_model_gets_one_helper_and_a_cold_one_gives_it_back() -> None:
+    world = World(1)
+    world.start("n0000", Box(own=(SMALL,), disk={SMALL: 2}))
+    for i in range(1, 4):
+        world.start(f"n{i:04d}", Box())
+    world.run(6)
+    for i in range(1, 4):
+        world.scan(world.cluster.node(f"n{i:04d}"), {SMALL: 2})
+    world.run(10)
+    assert world.hosts(SMALL) == ["n0000"]
+    busy(world, "n0000", SMALL, 4, 3.0)
+    world.until(lambda: len(world.hosts(SMALL)) == 2, 90)
+    (helper,) = set(world.hosts(SMALL)) - {"n0000"}
+    assert world.texts(helper, "assigned")[0].startswith(f"Assigned to serve {SMALL} (busy: ")
+    for name in ("n0000", helper):
+        busy(world, name, SMALL, 2, 1.5)
+    world.run(300)
+    assert len(world.hosts(SMALL)) == 2
+    for name in ("n0000", helper):
+        busy(world, name, SMALL, 0, 0.0)
+    world.until(lambda: world.hosts(SMALL) == ["n0000"], 400)
+    assert not world.cluster.node(helper).left
+    assert sum(world.engines.starts.values()) == 2

@@ -73,10 +73,12 @@ class Bench:
         self.node.restore(record(name) for name in names)
 
 
-def record(name: str, incarnation: int = 1_000_000, version: int = 0, life: int = 0) -> Record:
-    return make_record(
-        identity(name, life), announcement(name, f"{name}:1", 8), incarnation, version
-    )
+def record(
+    name: str, incarnation: int = 1_000_000, version: int = 0, life: int = 0, left: bool = False
+) -> Record:
+    """Return what a node of this name says of itself."""
+    said = announcement(name, f"{name}:1", 8)
+    return make_record(identity(name, life), said, incarnation, version, left)
 
 
 def requests(effects: Iterable[GossipEffect]) -> list[tuple[SendRequest, StreamMessage]]:

@@ -3,12 +3,15 @@
 from dataclasses import replace
 
 import msgspec
+import pytest
 
-from nodes.mesh.gossip_events import AnnouncementChanged, CredentialRenewed
-from nodes.mesh.records import believed, parse_record
+from nodes.mesh import limits
+from nodes.mesh.gossip_events import AnnouncementChanged, CredentialRenewed, LoadChanged
+from nodes.mesh.records import believed, make_record, parse_record
 from tests.nodes.mesh.gossip_facts import Bench
-from tests.sim.cluster import Cluster
+from tests.sim.cluster import Cluster, announcement
 from tests.sim.identities import identity
+from tests.sim.parts import Faults
 
 
 def test_an_announcement_with_the_same_content_is_not_said_again() -> None:
@@ -45,6 +48,34 @@ def test_a_renewed_credential_reaches_everyone_and_a_newcomer_who_refuses_the_ol
         for other in cluster.nodes:
             held = other.gossip._core.members.get(node.node_id)
             assert held is None or believed(strict, held.record)
+
+
+@pytest.mark.parametrize(("models", "line_bytes"), [(0, 445), (10, 795), (50, 2_237)])
+def test_size_of_an_announcement_on_the_wire(models: int, line_bytes: int) -> None:
+    """The figures of docs/benchmarks-gossip.md, with a credential as long as real ones are."""
+    said = announcement("n0001", "10.0.0.1:7842", 8, models)
+    judge = replace(identity("n0001", 0), credential=bytes(156))
+    made = make_record(judge, said, 1_790_000_000_000, 7)
+    assert len(made.update) == 131, "the claim, which rides in datagrams"
+    assert len(made.line) == line_bytes, "claim and body, which are pulled once over a stream"
+
+
+def test_datagrams_fit_a_packet_with_fifty_models_on_each_node_whatever_happens() -> None:
+    cluster = Cluster(30, 5, Faults(loss=0.02), warm=False, models=50)
+    cluster.run(10)
+    assert all(len(n.gossip.record.body.announcement.on_disk) == 50 for n in cluster.nodes)
+    for node in cluster.nodes[5:10]:
+        cluster.network.kill(node, silent=True)
+    for node in cluster.nodes[10:]:
+        changed = msgspec.structs.replace(node.gossip.record.body.announcement, memory_bytes=1)
+        cluster.network.give(node, AnnouncementChanged(changed))
+        cluster.network.give(node, LoadChanged(bytes(limits.LOAD_BYTES_MAX)))
+    for i in range(5):
+        cluster.restart(f"n{40 + i:04d}")
+    cluster.run(20)
+    assert cluster.converged()
+    # 1,150 bytes of payload and at most 50 of QUIC's own: under 1,200.
+    assert 400 < cluster.network.largest_datagram <= limits.DATAGRAM_BYTES_MAX == 1_150
 
 
 def test_the_same_credential_again_changes_nothing() -> None:

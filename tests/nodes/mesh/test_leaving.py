@@ -4,19 +4,17 @@ import pytest
 
 from nodes.mesh.gossip_effects import LeaveFinished, MemberState, OpenLink, PublishMembers
 from nodes.mesh.gossip_events import LeaveRequested
-from nodes.mesh.records import Record, make_record, parse_record
+from nodes.mesh.records import Record, parse_record
 from tests.nodes.mesh.gossip_facts import Bench, datagrams, of, record
-from tests.sim.cluster import Cluster, announcement
-from tests.sim.identities import identity, node_id_of
+from tests.sim.cluster import Cluster
+from tests.sim.identities import node_id_of
 from tests.sim.parts import Faults
 
 PEER = node_id_of("n0001")
 
 
-def _farewell(name: str, version: int = 1) -> Record:
-    return make_record(
-        identity(name, 0), announcement(name, f"{name}:1", 8), 1_000_000, version, left=True
-    )
+def _farewell(name: str) -> Record:
+    return record(name, 1_000_000, 1, left=True)
 
 
 def _states(effects: list) -> list[tuple[str, MemberState]]:

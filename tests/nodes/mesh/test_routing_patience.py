@@ -7,6 +7,7 @@ from nodes.mesh.routing_patience import (
     LAST_RESORT_FIRST_BYTE_S,
     LATE_PATIENCE_MAX_S,
     LATE_PATIENCE_S,
+    LINK_HEARD_S,
     LINK_SILENT_S,
     FirstByteWait,
     Verdict,
@@ -85,6 +86,18 @@ def test_last_resort_that_comes_back_is_waited_for_like_any_other() -> None:
     assert wait.look(LATE, None, 2.0) is Verdict.WAIT
     assert wait.look(WELL, None, 2.5) is Verdict.WAIT
     assert given_up_after(wait, 3.0) is None
+
+
+@pytest.mark.parametrize("last_resort", [True, False])
+def test_link_that_was_just_heard_proves_life_whatever_a_lost_probe_says(last_resort: bool) -> None:
+    wait = FirstByteWait(last_resort=last_resort, others=True, now=0.0)
+    assert all(wait.look(LATE, LINK_HEARD_S / 2, n) is Verdict.WAIT for n in range(600))
+
+
+def test_late_host_whose_link_is_quiet_as_well_is_given_up() -> None:
+    wait = FirstByteWait(last_resort=False, others=True, now=0.0)
+    assert wait.look(LATE, LINK_HEARD_S + 0.1, 10.0) is Verdict.WAIT
+    assert wait.look(LATE, LINK_HEARD_S + 2.1, 12.0) is Verdict.SILENT
 
 
 def test_silent_link_is_no_sign_of_life_even_where_nobody_probes() -> None:

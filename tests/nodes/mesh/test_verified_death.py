@@ -1,5 +1,7 @@
 """Nobody is buried without a real round trip that failed: over the link, and over a new connection."""
 
+from functools import partial
+
 import msgspec
 import pytest
 
@@ -8,7 +10,9 @@ from nodes.mesh.gossip_effects import CloseLink, MemberState, PublishMembers, Se
 from nodes.mesh.gossip_events import PeerUseFailed, RequestAnswered, RequestFailed
 from nodes.mesh.messages import Check, CheckAnswer
 from tests.nodes.mesh.gossip_facts import Bench, datagrams, of, record, requests
+from tests.sim.cluster import Cluster
 from tests.sim.identities import node_id_of
+from tests.sim.parts import SimNode
 
 PEER = node_id_of("n0001")
 
@@ -80,3 +84,41 @@ def test_a_refused_dial_is_looked_into_before_the_silent_link_is_given_up() -> N
     silent = next(check for check in checks if not check.fresh)
     bench.give(RequestFailed(silent.request))
     assert PEER in bench.node.dead_peers
+
+
+def _all_know(cluster: Cluster, victim: SimNode) -> bool:
+    return cluster.knows_dead(victim.node_id) == len(cluster.nodes)
+
+
+def _use_fails_everywhere(cluster: Cluster, victim: SimNode) -> None:
+    for node in cluster.nodes:
+        if node is not victim:
+            cluster.network.give(node, PeerUseFailed(victim.node_id))
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_stall_of_two_seconds_kills_nobody_even_when_every_router_reports_it(seed: int) -> None:
+    cluster = Cluster(2 + seed, seed)
+    for _ in range(10):
+        cluster.run(5)
+        cluster.network.pause(cluster.nodes[1], 2.0)
+        cluster.run(0.1 * seed)
+        _use_fails_everywhere(cluster, cluster.nodes[1])
+    cluster.run(5)
+    assert cluster.checkers.deaths == []
+
+
+@pytest.mark.parametrize(("silent", "limit_s"), [(True, 3.0), (False, 1.0)])
+def test_a_death_that_is_noticed_on_use_is_known_everywhere_in_time(
+    silent: bool, limit_s: float
+) -> None:
+    for seed in range(1, 11):
+        cluster = Cluster(5, seed)
+        cluster.run(5 + seed * 0.13)
+        victim = cluster.nodes[1]
+        cluster.network.kill(victim, silent)
+        cluster.run(0.05)
+        cluster.network.give(cluster.nodes[0], PeerUseFailed(victim.node_id))
+        assert cluster.nodes[0].views[victim.node_id].rank_last, "at once"
+        took = cluster.network.run_until(partial(_all_know, cluster, victim), 10, 0.01)
+        assert took is not None and took <= limit_s
