@@ -1,4 +1,4 @@
-"""What a connection spends: packets shared by small pieces, no work for streams at rest, nothing lost by it."""
+"""What a connection spends: shared packets, no work for streams at rest, and nothing lost by it."""
 
 import asyncio
 import os

@@ -10,10 +10,10 @@ import pytest
 from nodes.mesh.ids import ModelName
 from tests.proxy.conftest import post
 from tests.proxy.peer_lab import Mesh, behind, mesh
+from tests.proxy.real_servers import ask
 from tests.proxy.test_engine_passthrough import (
     VARIED,
     _busy,
-    ask,
     real_engine,
     steady,
     without_moods,
