@@ -1,6 +1,7 @@
 """What the node needs of its side of the mesh, whether it is a full member or a passive client."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ class Host(Protocol):
     def waiting_changed(self, waiting: tuple[dict[str, Any], ...]) -> None: ...
 
 
-class Side:
+class Side(ABC):
     """The node's side of the mesh. `run` as a task; `close` at the end."""
 
     transport: Transport
@@ -35,13 +36,13 @@ class Side:
         self.alone_because = ""
         """Why no machine of the mesh that a token names was reached at the start; empty: one was."""
 
+    @abstractmethod
     async def run(self) -> None:
         """Come into the mesh, and stay in it until cancelled."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def close(self) -> None:
         """Give up what is under way and close all links."""
-        raise NotImplementedError
 
     def invite_token(self) -> str:
         """Return the start-up token; empty: this node cannot let anybody in."""
@@ -61,19 +62,20 @@ class Side:
         heard_s = max(strand.connection.last_received_s for strand in link.strands)
         return asyncio.get_running_loop().time() - heard_s
 
+    @abstractmethod
     def use_failed(self, node_id: NodeId) -> None:
         """A request found the way to a node broken."""
 
     # What only a member's core asks for:
 
-    def perform(self, effect: LinkEffect) -> None:
+    def perform(self, effect: LinkEffect) -> None:  # noqa: B027 - a client has none
         """Carry out what the core wants of the network."""
 
-    def remember(self, effect: RememberContacts) -> None:
+    def remember(self, effect: RememberContacts) -> None:  # noqa: B027 - a client has none
         """Keep where the mesh was seen, over a restart."""
 
-    def noticed(self, notice: PublishNotice) -> None:
+    def noticed(self, notice: PublishNotice) -> None:  # noqa: B027 - a client has none
         """Take over an accepted word about trust."""
 
-    def twin(self, text: str) -> None:
+    def twin(self, text: str) -> None:  # noqa: B027 - a client has none
         """Another process uses this node's key."""

@@ -9,6 +9,7 @@ Source: the GGUF specification (ggml/docs/gguf.md), versions 2 and 3, little-end
 """
 
 import hashlib
+import math
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -67,12 +68,27 @@ Value = int | float | bool | str | tuple[int | float | bool, ...] | Counted
 
 
 @dataclass(frozen=True, slots=True)
+class TensorPlace:
+    """One tensor and where its bytes are."""
+
+    kind: int
+    """ggml's type number."""
+    shape: tuple[int, ...]
+    offset: int
+    """From the beginning of the tensors' data (`Header.data_start`)."""
+    size_bytes: int
+    """0 where the type is not known here."""
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """What one GGUF file's header says."""
 
     version: int
     values: dict[str, Value]
-    tensor_names: frozenset[str]
+    tensors: dict[str, TensorPlace]
+    data_start: int
+    """Where in the file the tensors' data begins."""
     parameters: int
     """Elements of all tensors together."""
     bytes_by_type: dict[str, int]
@@ -81,6 +97,11 @@ class Header:
     """The file must be at least this long, so that every tensor of known type is whole."""
     digest: str
     """Hex SHA-256 over the header's bytes."""
+
+    @property
+    def tensor_names(self) -> frozenset[str]:
+        """The names of all tensors."""
+        return frozenset(self.tensors)
 
 
 class _Cursor:
@@ -255,27 +276,29 @@ def _scalar_code(kind: int, key: str) -> str:
 
 
 def _tensors(cursor: _Cursor, version: int, count: int, values: dict[str, Value]) -> Header:
-    names: set[str] = set()
+    tensors: dict[str, TensorPlace] = {}
     parameters = data_bytes = 0
     bytes_by_type: dict[str, int] = {}
     for _ in range(count):
         name = cursor.text(TENSOR_NAME_BYTES_MAX, "a tensor's name")
-        if name in names:
+        if name in tensors:
             raise HeaderFault(f"its header has the tensor {name[:80]!r} twice")
-        names.add(name)
-        elements = _elements(cursor, name)
+        shape = _shape(cursor, name)
+        elements = math.prod(shape)
         kind, offset = cursor.number("I"), cursor.number("Q")
         parameters += elements
         type_name, per_block, block_bytes = TENSOR_BLOCKS.get(kind, (f"type {kind}", 1, 0))
         size = -(-elements // per_block) * block_bytes
         bytes_by_type[type_name] = bytes_by_type.get(type_name, 0) + size
+        tensors[name] = TensorPlace(kind, shape, offset, size)
         data_bytes = max(data_bytes, offset + size)
     alignment = _alignment(values)
     data_start = -(-cursor.position // alignment) * alignment
     return Header(
         version=version,
         values=values,
-        tensor_names=frozenset(names),
+        tensors=tensors,
+        data_start=data_start,
         parameters=parameters,
         bytes_by_type=bytes_by_type,
         needed_bytes=data_start + data_bytes if count else cursor.position,
@@ -283,16 +306,13 @@ def _tensors(cursor: _Cursor, version: int, count: int, values: dict[str, Value]
     )
 
 
-def _elements(cursor: _Cursor, name: str) -> int:
+def _shape(cursor: _Cursor, name: str) -> tuple[int, ...]:
     dimensions = cursor.number("I")
     if dimensions > DIMENSIONS_MAX:
         raise HeaderFault(
             f"tensor {name[:80]!r} claims {dimensions:,} dimensions: the file is damaged"
         )
-    elements = 1
-    for _ in range(dimensions):
-        elements *= cursor.number("Q")
-    return elements
+    return tuple(cursor.number("Q") for _ in range(dimensions))
 
 
 def _alignment(values: dict[str, Value]) -> int:

@@ -63,6 +63,11 @@ class Supervisor:
         """Return the pids of all engine processes, rpc-servers included; the guard is none."""
         return self._roster.pids()
 
+    async def guarded_roster(self) -> Roster:
+        """Return the roster once the guard is there: for a child of the node that is no engine."""
+        await self._guard.start()
+        return self._roster
+
     async def start(self, plan: ServerPlan) -> None:
         """Start this run and return; how it goes is reported. Waits only for the node's first guard.
 

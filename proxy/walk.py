@@ -148,6 +148,9 @@ class Walk:
         if status >= 500:
             self._host.erred(now)
             return
+        if status >= 400:
+            self._host.refused()
+            return
         self._host.answered((now - began_s) * 1000, now)
         if status == 200 and self._choice.key is not None:
             router.answered(self._choice, upstream.node_id)

@@ -59,8 +59,9 @@ class ChildProcess:
         what: str,
         log: EngineLog,
         roster: Roster,
+        stdin: int = DEVNULL,
     ) -> "ChildProcess":
-        """Return the started child, entered into the roster.
+        """Return the started child, entered into the roster; `stdin` is a descriptor, the caller's to close.
 
         Raises:
             OSError: the system could not start a process (no memory, no process left).
@@ -69,7 +70,7 @@ class ChildProcess:
         try:
             process = await asyncio.create_subprocess_exec(
                 *spawn_prefix(), *argv,
-                stdin=DEVNULL, stdout=write_end, stderr=write_end, env=dict(env), start_new_session=True,
+                stdin=stdin, stdout=write_end, stderr=write_end, env=dict(env), start_new_session=True,
             )  # fmt: skip
         except BaseException:
             os.close(read_end)

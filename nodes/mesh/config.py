@@ -17,7 +17,8 @@ class GossipConfig:
     """One probe a period (SWIM's protocol period T'). lan 0.5: pinned 11; wan 2.0. Lengthened by the
     observer's own health score: x (1 + score) (Lifeguard, LHA-Probe)."""
     probe_timeout_s: float = 0.3
-    """A direct probe without an answer for so long ranks its target last, and relays are asked. lan 0.3:
+    """A direct probe, repeated once at half of it, without an answer for so long ranks its target last, and
+    relays are asked. lan 0.3:
     pinned 11; wan 1.0: a p99 round trip between continents plus one lost packet. x (1 + score)."""
     probe_all_max: int = 3
     """Targets. Up to so many, each is probed in every period; beyond, one in turn. Own choice: with two

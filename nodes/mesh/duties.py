@@ -36,7 +36,7 @@ LOOK_COST_S = 0.0005
 """Unit: seconds per member. A look at everybody costs about so much; looks are that far apart, so that
 a thousand nodes that change all the time take no more than a part of one CPU here."""
 
-JUST_MET_S = 5.0
+JUST_JOINED_S = 5.0
 """Unit: seconds after the first other node was seen. What was dropped before is told within them."""
 
 RATES_EVERY_S = 10.0
@@ -59,6 +59,7 @@ class Duties:
         self._catalogue: dict[ModelName, int] = {}
         self._meters: dict[ModelName, Meter] = {}
         self._disk_known = self._standing_by = False
+        self._joins = False
         self._met_s: float | None = None
         self._own = Offer(me, "", 0, "", "")
         self._said: Announcement | None = None
@@ -80,11 +81,16 @@ class Duties:
         """Forget the others: this node is in another mesh now."""
         self.book.clear()
         self._met_s = None
+        self._joins = False
         self._dirty = True
 
-    def just_met(self, now: float) -> bool:
+    def joins(self) -> None:
+        """Note that this node goes to others, rather than they to it."""
+        self._joins = True
+
+    def just_joined(self, now: float) -> bool:
         """Return whether the node has only just come among others."""
-        return self._met_s is None or now - self._met_s < JUST_MET_S
+        return self._joins and (self._met_s is None or now - self._met_s < JUST_JOINED_S)
 
     def take(self, event: ev.Event, now: float) -> None:
         """Take what the shell tells of this node and its engines."""

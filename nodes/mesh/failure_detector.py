@@ -34,7 +34,8 @@ _RTT_GAIN = 0.125  # RFC 6298 section 2, alpha
 
 
 class _Probe:
-    __slots__ = ("nacks", "origin", "origin_seq", "relays", "sent_at", "seq", "target", "timer")
+    __slots__ = ("again_at", "again_seq", "nacks", "origin", "origin_seq", "relays", "sent_at", "seq",
+                 "target", "timeout_at", "timer")  # fmt: skip
 
     def __init__(self, seq: int, target: NodeId, now: float) -> None:
         self.seq = seq
@@ -42,7 +43,11 @@ class _Probe:
         self.sent_at = now
         self.relays = 0
         self.nacks = 0
+        self.again_seq: int | None = None
+        """The repeated ping has a number of its own, so that its answer is told from the first one's."""
+        self.again_at = 0.0
         self.timer: Timer | None = None
+        self.timeout_at = 0.0
         self.origin: NodeId | None = None
         """Not None: run for this member, who asked under `origin_seq`."""
         self.origin_seq = 0
@@ -109,22 +114,43 @@ class FailureDetector:
         probe = self._new(target)
         link = core.links.get(target)
         if link is not None:
-            self._ping(link, probe)
+            self._ping(link, probe, probe.seq)
         else:
             core.effects.append(OpenLink(core.contact(target), core.config.dial_timeout_s))
         timeout = core.config.probe_timeout_s * core.awareness.factor
-        probe.timer = core.timers.at(core.now + timeout, self._direct_missed, probe)
+        probe.timeout_at = core.now + timeout
+        probe.timer = core.timers.at(core.now + timeout / 2, self._ping_again, probe)
+
+    def _ping_again(self, probe: _Probe) -> None:
+        """Datagrams get lost: the ping is repeated once before its target counts as late."""
+        core = self._core
+        link = core.links.get(probe.target)
+        if link is not None and probe.target in core.members:
+            probe.again_at = core.now
+            probe.again_seq = self._number(probe)
+            self._ping(link, probe, probe.again_seq)
+        probe.timer = core.timers.at(max(probe.timeout_at, core.now), self._direct_missed, probe)
 
     def _new(self, target: NodeId) -> _Probe:
-        self._seq = (self._seq + 1) % _SEQ_MODULUS
-        probe = _Probe(self._seq, target, self._core.now)
-        self._probes[probe.seq] = probe
+        probe = _Probe(0, target, self._core.now)
+        probe.seq = self._number(probe)
         return probe
 
-    def _ping(self, link: Link, probe: _Probe) -> None:
+    def _number(self, probe: _Probe) -> int:
+        self._seq = (self._seq + 1) % _SEQ_MODULUS
+        self._probes[self._seq] = probe
+        return self._seq
+
+    def _forget(self, probe: _Probe) -> bool:
+        """Return whether it was still open."""
+        if probe.again_seq is not None:
+            self._probes.pop(probe.again_seq, None)
+        return self._probes.pop(probe.seq, None) is not None
+
+    def _ping(self, link: Link, probe: _Probe, seq: int) -> None:
         suspicion = self._suspicions.suspects.get(probe.target)
         first = (msgspec.Raw(suspicion.raw),) if suspicion else ()
-        self._core.send_probe(Ping, probe.seq, link, first)
+        self._core.send_probe(Ping, seq, link, first)
 
     # --- no answer -------------------------------------------------------
 
@@ -132,7 +158,7 @@ class FailureDetector:
         core = self._core
         member = core.members.get(probe.target)
         if member is None or self._answered_since(probe):
-            self._probes.pop(probe.seq, None)
+            self._forget(probe)
             return
         if not member.late:
             member.late = True
@@ -161,7 +187,7 @@ class FailureDetector:
         return core.rng.sample(able, min(core.config.relays, len(able)))
 
     def _failed(self, probe: _Probe) -> None:
-        if self._probes.pop(probe.seq, None) is None or self._answered_since(probe):
+        if not self._forget(probe) or self._answered_since(probe):
             return
         self._core.awareness.change(probe.relays - probe.nacks if probe.relays else 1)
         self._suspicions.accuse(probe.target)
@@ -192,10 +218,10 @@ class FailureDetector:
         if probe is None or probe.target != link.peer:
             return
         self.heard(link)
-        del self._probes[ack.seq]
+        self._forget(probe)
         if probe.timer is not None:
             probe.timer.cancel()
-        rtt = self._core.now - probe.sent_at
+        rtt = self._core.now - (probe.sent_at if ack.seq == probe.seq else probe.again_at)
         link.rtt_s = rtt if link.rtt_s is None else link.rtt_s + _RTT_GAIN * (rtt - link.rtt_s)
         self._figures.measured(link)
         if probe.origin is not None:
@@ -212,7 +238,7 @@ class FailureDetector:
         if isinstance(message, Nack):
             probe.nacks = min(probe.relays, probe.nacks + 1)
             return
-        del self._probes[message.seq]
+        self._forget(probe)
         if probe.timer is not None:
             probe.timer.cancel()
 
@@ -234,12 +260,12 @@ class FailureDetector:
             return
         probe = self._new(target)
         probe.origin, probe.origin_seq = origin, request.seq
-        self._ping(link, probe)
+        self._ping(link, probe, probe.seq)
         wait = core.config.probe_timeout_s * 0.5
         probe.timer = core.timers.at(core.now + wait, self._relay_missed, probe)
 
     def _relay_missed(self, probe: _Probe) -> None:
-        if self._probes.pop(probe.seq, None) is not None and probe.origin is not None:
+        if self._forget(probe) and probe.origin is not None:
             self._relaying -= 1
             self._core.send(probe.origin, Nack(probe.origin_seq))
 

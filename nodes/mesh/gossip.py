@@ -86,7 +86,7 @@ class GossipNode:
         self._figures = LoadFigures(core)
         self._detector = FailureDetector(core, self._suspicions, self._ports, self._figures)
         self._anti_entropy = AntiEntropy(core, self._membership, self._hear_updates)
-        self._heartbeat = Heartbeat(core, self._membership, self._anti_entropy)
+        self._heartbeat = Heartbeat(core, self._suspicions, self._anti_entropy)
         self._links = Links(core)
         self._rejoin = Rejoin(core, self._links)
         self._notices = Notices(core)
@@ -103,7 +103,7 @@ class GossipNode:
             LinkIdle: self._links.idle,
             DialFailed: self._links.dial_failed,
             PortRefused: lambda e: self._ports.refused(e.peer, e.address),
-            PeerUseFailed: lambda e: self._suspicions.use_failed(e.peer),
+            PeerUseFailed: lambda e: self._suspicions.unheard(e.peer),
             PeerRevoked: self._revoked,
             AnnouncementChanged: self._announce,
             CredentialRenewed: self._renew,

@@ -113,7 +113,7 @@ class RecordStory:
 
     kind: str
     """A stable word: ``joined``, ``late``, ``suspected``, ``refuted``, ``died``, ``returned``,
-    ``left``, ``twin_key``, ``stalled``, ``revoked`` ..."""
+    ``left``, ``restarted``, ``heartbeat``, ``twin_key``, ``stalled``, ``revoked``, ``notice_refused``."""
     peer: NodeId
     text: str
     level: str = "info"

@@ -1,22 +1,23 @@
 """The backstop: every 60 s, two strikes, and it never discovers anyone (scenarios 11 and 13).
 
 Beats those members that no fast probe covers, because there is no link to them: a request over a stream,
-dialled on demand. Two missed in a row are a verified death. It refreshes what is known of known members;
+dialled on demand. Two missed in a row start the verification that every death needs: a link may have been
+closed as unused in the very moment of a beat (simulator, `wan`). It refreshes what is known of known members;
 an id that it hears of and does not know stays unknown.
 """
 
 from nodes.mesh.anti_entropy import AntiEntropy
 from nodes.mesh.gossip_core import Core
 from nodes.mesh.ids import NodeId
-from nodes.mesh.membership import Membership
+from nodes.mesh.suspicion import Suspicions
 
 
 class Heartbeat:
     """The rounds and the strikes."""
 
-    def __init__(self, core: Core, membership: Membership, anti_entropy: AntiEntropy) -> None:
+    def __init__(self, core: Core, suspicions: Suspicions, anti_entropy: AntiEntropy) -> None:
         self._core = core
-        self._membership = membership
+        self._suspicions = suspicions
         self._anti_entropy = anti_entropy
         self._strikes: dict[NodeId, int] = {}
         self._turn: list[NodeId] = []
@@ -61,4 +62,7 @@ class Heartbeat:
             self._strikes[peer] = strikes
             if strikes >= core.config.heartbeat_strikes:
                 self._strikes.pop(peer)
-                self._membership.die(peer, f"it missed {strikes} heartbeats")
+                core.story(
+                    "heartbeat", peer, f"{core.name(peer)} missed {strikes} heartbeats", "warning"
+                )
+                self._suspicions.unheard(peer)

@@ -14,6 +14,9 @@ from nodes.mesh.own_facts import OwnFacts
 from nodes.mesh.routing import ModelState
 from nodes.mesh.snapshot import Entry, State
 
+_RUNS = frozenset({ModelState.LOADING, ModelState.READY, ModelState.DRAINING})
+"""States of a line behind which there is an engine, or will be; a node that only waits is no host."""
+
 NODES_LISTED_MAX = 200
 """Nodes named in one list of a model's entry."""
 
@@ -29,8 +32,14 @@ class _Elsewhere:
     size_bytes: int = 0
 
 
-def complete(state: State, node_id: NodeId, own: OwnFacts, members: Members) -> None:
-    """Complete the ``model/`` entries of `state` in place."""
+def complete(
+    state: State,
+    node_id: NodeId,
+    own: OwnFacts,
+    members: Members,
+    dropped: frozenset[ModelName] = frozenset(),
+) -> None:
+    """Complete the ``model/`` entries of `state` in place; `dropped` are under a tombstone."""
     found = _elsewhere(members)
     for asked in own.asked_for:
         found[asked].wanted_by.append(node_id)
@@ -42,7 +51,8 @@ def complete(state: State, node_id: NodeId, own: OwnFacts, members: Members) -> 
     shown = known | {name for name, there in found.items() if there.hosts or there.wanted_by}
     for name in shown:
         entry = state.get(f"model/{name}") or _cold(name)
-        state[f"model/{name}"] = _with_others(entry, node_id, found[name])
+        entry = _with_others(entry, node_id, found[name])
+        state[f"model/{name}"] = {**entry, "dropped": name in dropped}
 
 
 def _elsewhere(members: Members) -> defaultdict[str, _Elsewhere]:
@@ -51,6 +61,9 @@ def _elsewhere(members: Members) -> defaultdict[str, _Elsewhere]:
         said = view.announcement
         for line in said.serving:
             there = found[line.name]
+            if line.state not in _RUNS:
+                there.wanted_by.append(view.node_id)
+                continue
             load = members.load(view.node_id, ModelName(line.name))
             there.hosts.append(
                 {
@@ -93,7 +106,6 @@ def _with_others(entry: Entry, node_id: NodeId, there: _Elsewhere) -> Entry:
         "hosts": hosts,
         "on_disk": there.on_disk[:NODES_LISTED_MAX],
         "wanted_by": there.wanted_by[:NODES_LISTED_MAX],
-        "dropped": entry.get("dropped", False),
     }
 
 

@@ -26,7 +26,7 @@ from nodes.mesh.gossip_effects import (
     PublishNotice,
     RecordStory,
 )
-from nodes.mesh.gossip_events import AnnouncementChanged, GossipEvent, LeaveRequested
+from nodes.mesh.gossip_events import AnnouncementChanged, GossipEvent, JoinRequested, LeaveRequested
 from nodes.mesh.ids import ModelName
 from nodes.mesh.members import Members
 from nodes.mesh.models_view import complete
@@ -118,6 +118,8 @@ class MeshNode:
             changed = due_s is not None and due_s <= now
             effects.extend(self._serve(event, now))
             changed |= self.members.forget_gone(now)
+        if isinstance(event, JoinRequested) and event.contacts:
+            self.duties.joins()
         if self.gossip is not None and isinstance(event, GossipEvent):
             changed |= self._gossip(event, now, effects)
         duties_due_s = self.duties.deadline if self.gossip is not None else None
@@ -262,7 +264,7 @@ class MeshNode:
         if model is None:
             return model_of(topic) is not None
         serving = self.serving
-        if self.duties.just_met(now) and self._asked_here(model):
+        if self.duties.just_joined(now) and self._asked_here(model):
             self._tell_drop(model, False, now, effects)
             return True
         if model in serving.expected:
@@ -324,7 +326,7 @@ class MeshNode:
     def _state(self) -> State:
         state = state_map(self.me, self.serving)
         state.update(self.members.entries(self._clock_offset_s or 0.0))
-        complete(state, self.me.node_id, self.own, self.members)
+        complete(state, self.me.node_id, self.own, self.members, self.duties.tombstones.dropped)
         return state
 
 

@@ -96,6 +96,11 @@ class HostLive:
         )
         self._ttfb_s = now
 
+    def refused(self) -> None:
+        """Note an answer that refuses the request: nothing was done for it, so its time says nothing."""
+        if not self._breaker.untroubled:
+            self._breaker.succeeded()
+
     def erred(self, now: float) -> None:
         """Note an answer that was an error of the engine's own: it counts as load, not against its life."""
         self._breaker.succeeded()

@@ -45,7 +45,7 @@ class Suspicion:
         self.reported = False
         """Another node says that it verified the death."""
         self.used = False
-        """A request of this node failed: the verification is most of the wait."""
+        """A request of this node, or its heartbeats, failed: the verification is most of the wait."""
         self.postponed = 0
 
 
@@ -110,8 +110,8 @@ class Suspicions:
         else:
             self._schedule(node_id, suspicion)
 
-    def use_failed(self, node_id: NodeId) -> None:
-        """A request through a member failed in transport: ask it at once, without suspicion time."""
+    def unheard(self, node_id: NodeId) -> None:
+        """A request to a member failed, or its heartbeats did: ask it at once, without suspicion time."""
         self.accuse(node_id)
         suspicion = self.suspects.get(node_id)
         if suspicion is not None and not suspicion.reported:

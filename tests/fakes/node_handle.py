@@ -120,6 +120,9 @@ class ScriptedOperator:
     async def rotate(self) -> OperatorResult:
         return await self._note("rotate", "")
 
+    async def why(self, model: str) -> OperatorResult:
+        return await self._note("why", model)
+
     async def diagnose(self, peer: str) -> OperatorResult:
         return await self._note("diagnose", peer)
 

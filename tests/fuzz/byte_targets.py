@@ -21,6 +21,7 @@ from nodes.runtime.token_ledger import TokenLedger
 from nodes.runtime.trust import Trust
 from nodes.runtime.trust_records import signed_revocation
 from nodes.runtime.unpack import UNPACK_FAULTS
+from tests.fuzz.gossip_target import GossipTarget
 from tests.fuzz.mutate import mutated
 
 
@@ -31,6 +32,8 @@ class Target:
     name: str
     weight: int
     try_one: Callable[[random.Random], bool]
+    counters: Callable[[], dict[str, int]] = dict
+    """What it refused so far, by name."""
 
 
 def byte_targets() -> list[Target]:
@@ -41,12 +44,14 @@ def byte_targets() -> list[Target]:
     )
     credential = issue(key, who.node_id, Role.MEMBER, time.time()).encode()
     trust = Trust(who, key)
+    gossip = GossipTarget(random.Random(7))
     return [
         Target("frames", 30, _frames),
         Target("tokens", 15, lambda dice: _token(key, token.encode(), dice)),
         Target("credentials", 10, lambda dice: _credential(credential, dice)),
         Target("messages", 15, lambda dice: _messages(token, credential, dice)),
         Target("notices", 5, lambda dice: _notice(trust, dice)),
+        Target("gossip", 40, gossip.try_one, lambda: gossip.node.counters),
     ]
 
 

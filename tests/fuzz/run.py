@@ -64,6 +64,8 @@ async def run(frames: int, seed: int) -> Outcome:
         outcome.left_over = len(handshakes.listener.accepted) + len(handshakes.listener._protocols)
         outcome.tried["packets"] = handshakes.packets
         outcome.counters = handshakes.node.transport.counters.snapshot()
+        for target in targets:
+            outcome.counters |= target.counters()
         handshakes.stop()
     outcome.accepted = Counter({name: n for name, n in outcome.accepted.items() if n})
     return outcome

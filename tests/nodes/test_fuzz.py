@@ -12,4 +12,7 @@ async def test_three_thousand_hostile_inputs_let_nobody_in_and_leave_nothing() -
     assert outcome.counters["handshakes_started"] > 50
     assert outcome.counters["handshakes_refused"] > 10
     assert outcome.counters["handshakes_completed"] == 0
+    assert outcome.tried["gossip"] > 800
+    for refused in ("datagrams_refused", "frames_refused", "claims_refused", "notices_refused"):
+        assert outcome.counters[refused] > 10
     assert outcome.good

@@ -206,6 +206,16 @@ async def test_host_that_answers_every_request_with_an_error_is_not_preferred() 
     assert fakes.asked["box-1"] <= 10
 
 
+async def test_host_that_refuses_at_once_is_not_taken_for_a_quick_one() -> None:
+    """Its engine may be broken in a way that answers 400: idle and instant, yet no better than the other."""
+    fakes = FakeHosts()
+    refusing = fakes.does(host(1), Answers(400, b'{"error":{}}'))
+    here = Lab([refusing, fakes.does(host(2), Answers(after_s=0.1))], fakes)
+    for _ in range(60):
+        await here.ask()
+    assert 15 <= fakes.asked["box-1"] <= 45
+
+
 async def broken(then: Deed) -> Lab:
     """Two hosts, the first of them with an open breaker as of 100 s; then it does so."""
     fakes, fails = FakeHosts(), [Fails(after_s=0.01)] * BREAKER_FAILURES

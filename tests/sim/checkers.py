@@ -15,8 +15,10 @@ STILL_S = 2.0
 """A process that stands still for so long must not be declared dead (the issue's table); longer, it may."""
 STILL_RECENT_S = 1.0
 GHOST_S = 20.0
-"""A dead node that some running node lists for so long is a permanent ghost: the longest suspicion (12 s),
-its verification, and as much again as a round of probes takes a node that is alone with its doubts."""
+"""A dead node that a healthy running node lists for so long is a permanent ghost: the longest suspicion is
+12 s, its verification 2.5 s, a round of probes at most 8 s."""
+GHOST_UNHEALTHY_S = 90.0
+"""The same for a node that doubts itself: it probes one of up to 16 every 4 s (seed 600: it was cut off)."""
 SWEEP_S = 1.0
 HEALING_S = 5.0
 """A round trip that was begun while the two were apart may still fail so long afterwards."""
@@ -116,10 +118,11 @@ class Checkers:
             if not node.alive or node.node_id in network.expelled:
                 continue
             for ghost in node.views.keys() & gone.keys():
-                since = max(gone[ghost].died_at, node.started_at)
-                if network.now - since > GHOST_S and (node.name, ghost) not in self._haunted:
+                listed_s = network.now - max(gone[ghost].died_at, node.started_at)
+                limit_s = GHOST_UNHEALTHY_S if node.gossip.health_score else GHOST_S
+                if listed_s > limit_s and (node.name, ghost) not in self._haunted:
                     self._haunted.add((node.name, ghost))
-                    self.find(f"ghost: {node.name} lists {gone[ghost].name}, dead for {GHOST_S} s")
+                    self.find(f"ghost: {node.name} lists {gone[ghost].name}, dead for {listed_s} s")
 
     def settle(self) -> list[str]:
         """Check what must hold once things have come to rest; return all findings."""

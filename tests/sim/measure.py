@@ -1,28 +1,30 @@
 """The simulated rows of the issue's table, measured: quick counts or full ones."""
 
-import statistics
 import time
-from collections.abc import Callable
 from functools import partial
 
 from tests.sim.cluster import Cluster
+from tests.sim.measure_wan import WAN_ROWS
+from tests.sim.measured import Measure, Row, percentile, print_rows
 from tests.sim.parts import Faults, SimNode
-
-Row = tuple[str, str, str, bool]
-"""(figure, wanted, measured, kept)."""
 
 
 def thousand(full: bool) -> Row:
-    walls, false_deaths = [], 0
+    spent: list[tuple[float, float]] = []
+    false_deaths = 0
     for seed in range(1, (20 if full else 1) + 1):
+        wall, cpu = time.perf_counter(), time.process_time()
         cluster = Cluster(1000, seed, Faults(loss=0.01))
-        started = time.process_time()
         cluster.run(60)
-        walls.append(time.process_time() - started)
+        spent.append((time.perf_counter() - wall, time.process_time() - cpu))
         false_deaths += cluster.checkers.false_deaths
-    measured = f"{max(walls):.1f} s of CPU at most, {false_deaths} false deaths, {len(walls)} seeds"
+    wall, cpu = max(w for w, _ in spent), max(c for _, c in spent)
+    measured = (
+        f"{wall:.1f} s of wall time at most, {cpu:.1f} s of CPU, set-up included; "
+        f"{false_deaths} false deaths, {len(spent)} seeds"
+    )
     wanted = "<= 30 s of wall time, 0 false deaths over 20 seeds"
-    return "1,000 nodes, 60 s, 1 % loss", wanted, measured, max(walls) <= 30 and not false_deaths
+    return "1,000 nodes, 60 s, 1 % loss", wanted, measured, wall <= 30 and not false_deaths
 
 
 def detection(full: bool) -> Row:
@@ -77,7 +79,7 @@ def partition(full: bool) -> Row:
     return "100 nodes 50/50 for 5 min", "converge <= 10 s", f"{worst:.2f} s at most", worst <= 10
 
 
-def kills(silent: bool, size: int = 3) -> Callable[[bool], Row]:
+def kills(silent: bool, size: int = 3) -> Measure:
     def row(full: bool) -> Row:
         late: list[float] = []
         dead: list[float] = []
@@ -156,7 +158,7 @@ def restart(full: bool) -> Row:
     )
 
 
-def cost(size: int, wanted_bytes: float) -> Callable[[bool], Row]:
+def cost(size: int, wanted_bytes: float) -> Measure:
     def row(_full: bool) -> Row:
         cluster = Cluster(size, 9)
         cluster.run(20)
@@ -180,23 +182,12 @@ def cost(size: int, wanted_bytes: float) -> Callable[[bool], Row]:
     return row
 
 
-def percentile(values: list[float], percent: int) -> float:
-    if len(values) < 2:
-        return values[0] if values else 999.0
-    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
-
-
-ROWS: tuple[Callable[[bool], Row], ...] = (
+ROWS: tuple[Measure, ...] = (
     kills(silent=False), kills(silent=True), kills(silent=True, size=5), leave, restart, lossy,
     stalled, partition, cost(10, 2000), cost(100, 0), detection, thousand,
 )  # fmt: skip
 
 
 def print_table(full: bool) -> int:
-    print("| figure | wanted | measured | |\n|---|---|---|---|", flush=True)
-    failed = 0
-    for row in ROWS:
-        figure, wanted, measured, kept = row(full)
-        failed += not kept
-        print(f"| {figure} | {wanted} | {measured} | {'kept' if kept else 'MISSED'} |", flush=True)
-    return 1 if failed else 0
+    """Print all rows; return 1 if one was missed."""
+    return print_rows((*ROWS, *WAN_ROWS), full)

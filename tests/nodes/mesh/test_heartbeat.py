@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from nodes.mesh import codec
-from nodes.mesh.config import lan
+from nodes.mesh.config import lan, wan
 from nodes.mesh.gossip_effects import SendRequest
 from nodes.mesh.gossip_events import RequestAnswered, RequestFailed
 from nodes.mesh.ids import NodeId
@@ -78,6 +78,15 @@ def test_with_probes_disabled_and_a_fifth_of_all_packets_lost_nobody_dies_of_hea
         4, 4, Faults(loss=0.2), config=replace(NO_PROBES, full_mesh_peers_max=0, rings=1)
     )
     cluster.run(1_200)
+    assert cluster.checkers.deaths == []
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_beats_that_meet_links_being_closed_as_unused_kill_nobody(seed: int) -> None:
+    """A beat opens a link to no neighbour, which is idle a minute later: when the next beat uses it."""
+    faults = Faults(loss=0.1, delay_s=0.15, jitter_s=0.1, reordering=0.1)
+    cluster = Cluster(20, seed, faults, config=wan())
+    cluster.run(600)
     assert cluster.checkers.deaths == []
 
 
