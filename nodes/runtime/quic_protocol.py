@@ -84,7 +84,10 @@ class LeanProtocol(QuicConnectionProtocol):
         assert isinstance(data, bytes)
         self._quic.receive_datagram(data, addr, now=now)
         self._process_events()
-        if self._must_answer(len(data), now):
+        if not self._quic._handshake_confirmed or self._quic._close_event is not None:
+            # Little to gain there, and what is refused must not pile up within one turn.
+            self.transmit()
+        elif self._must_answer(len(data), now):
             self._transmit_soon()
         else:
             self._arm_timer()
@@ -98,9 +101,7 @@ class LeanProtocol(QuicConnectionProtocol):
 
     def _must_answer(self, size: int, now: float) -> bool:
         quic = self._quic
-        space = quic._spaces.get(tls.Epoch.ONE_RTT)
-        if space is None or not quic._handshake_confirmed or quic._close_event is not None:
-            return True
+        space = quic._spaces[tls.Epoch.ONE_RTT]
         if space.ack_at is None:
             self._unacknowledged_bytes = 0
         else:
