@@ -1,6 +1,7 @@
 """Every figure of the table, with the bound it must keep. The bounds are the project's own promises."""
 
 from benchmarks.bounds import Bound, Figure
+from benchmarks.figures_hop import HOP_FIGURES
 from benchmarks.target import LITELLM, NGINX
 
 MS, US, MB, PERCENT = 1e3, 1e6, 1e-6, 100.0
@@ -162,5 +163,6 @@ FIGURES = (
         "setup_first", "setup", "`make setup` from nothing", "s", 1, 1, "<= 120 s", (Bound(120.0),)
     ),
     Figure("setup_again", "setup", "`make setup` again", "s", 1, 1, "<= 3 s", (Bound(3.0),)),
+    *HOP_FIGURES,
 )
 GROUPS = tuple(dict.fromkeys(figure.group for figure in FIGURES))

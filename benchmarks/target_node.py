@@ -72,7 +72,7 @@ def _add(target: Target, ground: Ground, kind: str) -> None:
     mark = FAKE_TOKEN_MARK if kind == FAKE else REAL_TOKEN_MARK
     target.processes.append(process)
     target.measured[kind] = process.pid
-    target.endpoints[kind] = Endpoint(port, name, _engine_port(process.pid), mark)
+    target.endpoints[kind] = Endpoint(port, name, engine_port(process.pid), mark)
 
 
 def served_model(port: int) -> str:
@@ -87,7 +87,7 @@ def served_model(port: int) -> str:
     return ""
 
 
-def _engine_port(pid: int) -> int:
+def engine_port(pid: int) -> int:
     """Return the port in the command line of the node's own llama-server."""
     for process in family(pid):
         try:

@@ -381,9 +381,7 @@ class MeshSide(Side):
     async def _give_table(self, link: Link, stream: Stream) -> None:
         """Give a client what this node knows; of the client nothing is kept."""
         node = self._host.driver.node
-        content = client_table.encode(
-            self.trust.identity, node.announcement(), node.members.present()
-        )
+        content = client_table.encode(self.trust, node.announcement(), node.members.present())
         await client_table.give(stream, content)
 
     async def _renew(self, link: Link, stream: Stream) -> None:

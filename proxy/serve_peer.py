@@ -192,7 +192,7 @@ class PeerDesk:
 
             def sink(some: bytes) -> bool:
                 note(some)
-                return write(some)
+                return write(some, lazily=True)
 
             head = tunnel.AnswerHead(
                 status=answer.status, headers=tunnel.end_to_end(answer.headers)

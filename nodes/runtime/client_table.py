@@ -1,10 +1,12 @@
-"""The routing table that members give to passive clients: every node, where it is and what it serves.
+"""The routing table that members give to passive clients: every node, where it is, what it serves and does.
 
-Asked for on a stream of kind `TABLE_KIND` of a proven link; signed by who gives it. The member keeps
-nothing of the asker (scenario 15). Bounded: the hosts told of, and the bytes of an answer.
+Asked for on a stream of kind `TABLE_KIND` of a proven link; signed by who gives it. With it goes what a
+client must know to trust the mesh later: who was expelled, and which key is the mesh's now. The member
+keeps nothing of the asker (scenario 15). Bounded: the hosts told of, and the bytes of an answer.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -16,9 +18,11 @@ from nodes.mesh.gossip_effects import MemberState, MemberView
 from nodes.mesh.ids import NodeId
 from nodes.mesh.messages import PublicKey, Signature
 from nodes.mesh.records import id_of_key
-from nodes.runtime.identity import Identity, verify
+from nodes.runtime.identity import verify
 from nodes.runtime.link import Link
 from nodes.runtime.streams import Stream, StreamAbortedError
+from nodes.runtime.trust import MAX_EPOCHS_KEPT, MAX_REVOCATIONS, Trust
+from nodes.runtime.trust_records import Revocation, Rotation
 from nodes.runtime.unpack import UNPACK_FAULTS
 
 TABLE_KIND = "table"
@@ -37,10 +41,15 @@ class _Host(msgspec.Struct, array_like=True, frozen=True):
     node_id: IdBytes
     rank_last: bool
     said: Announcement
+    load: Annotated[bytes, Meta(max_length=limits.LOAD_BYTES_MAX)] = b""
 
 
 class _Table(msgspec.Struct, array_like=True, frozen=True):
+    """New fields are appended, with defaults; a reader ignores those that it does not know."""
+
     hosts: Annotated[tuple[_Host, ...], Meta(max_length=HOSTS_MAX)]
+    revocations: Annotated[tuple[Revocation, ...], Meta(max_length=MAX_REVOCATIONS)] = ()
+    rotations: Annotated[tuple[Rotation, ...], Meta(max_length=MAX_EPOCHS_KEPT)] = ()
 
 
 class _Signed(msgspec.Struct, array_like=True, frozen=True):
@@ -49,18 +58,29 @@ class _Signed(msgspec.Struct, array_like=True, frozen=True):
     signature: Signature
 
 
-def encode(who: Identity, own: Announcement, members: Iterable[MemberView]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class ClientTable:
+    """What one member told."""
+
+    hosts: tuple[MemberView, ...]
+    revocations: tuple[Revocation, ...] = ()
+    rotations: tuple[Rotation, ...] = ()
+
+
+def encode(trust: Trust, own: Announcement, members: Iterable[MemberView]) -> bytes:
     """Return the table as this member gives it: itself first, then the others."""
+    who = trust.identity
     hosts = [_Host(bytes.fromhex(who.node_id), False, _short(own))]
     others = sorted(members, key=lambda view: not view.announcement.serving)
     for view in others[: HOSTS_MAX - 1]:
-        hosts.append(_Host(bytes.fromhex(view.node_id), view.rank_last, _short(view.announcement)))
-    table = msgspec.msgpack.encode(_Table(tuple(hosts)))
+        said = _short(view.announcement)
+        hosts.append(_Host(bytes.fromhex(view.node_id), view.rank_last, said, view.load))
+    table = msgspec.msgpack.encode(_Table(tuple(hosts), *trust.records()))
     return msgspec.msgpack.encode(_Signed(table, who.public_key, who.sign(_CONTEXT + table)))
 
 
-def decode(content: bytes, giver: NodeId) -> tuple[MemberView, ...]:
-    """Return the nodes of a table that `giver` signed.
+def decode(content: bytes, giver: NodeId) -> ClientTable:
+    """Return the table that `giver` signed.
 
     Raises:
         TableError: it is malformed, or not signed by who gave it.
@@ -73,10 +93,11 @@ def decode(content: bytes, giver: NodeId) -> tuple[MemberView, ...]:
     by_giver = id_of_key(signed.public_key) == giver
     if not by_giver or not verify(signed.public_key, signed.signature, _CONTEXT + signed.table):
         raise TableError("the table is not signed by who gave it")
-    return tuple(_view(host) for host in table.hosts)
+    hosts = tuple(_view(host) for host in table.hosts)
+    return ClientTable(hosts, table.revocations, table.rotations)
 
 
-async def fetch(link: Link) -> tuple[MemberView, ...]:
+async def fetch(link: Link) -> ClientTable:
     """Ask this member for its table.
 
     Raises:
@@ -111,4 +132,5 @@ def _view(host: _Host) -> MemberView:
         version=0,
         announcement=host.said,
         rtt_s=None,
+        load=host.load,
     )

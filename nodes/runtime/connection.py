@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic import events
 from aioquic.quic.connection import QuicConnection
 
@@ -19,6 +18,7 @@ from nodes.runtime import handshake
 from nodes.runtime.counters import Counted, Counters
 from nodes.runtime.frames import FrameError
 from nodes.runtime.handshake import Admission, ProvenPeer
+from nodes.runtime.quic_protocol import LeanProtocol
 from nodes.runtime.streams import AbortCode, Stream
 from nodes.runtime.transport_settings import (
     DATAGRAM_MAX_BYTES,
@@ -55,7 +55,7 @@ class ConnectionOwner(Protocol):
         """The connection is over; told once, after all its streams were told."""
 
 
-class PeerConnection(QuicConnectionProtocol):
+class PeerConnection(LeanProtocol):
     """One connection. `peer` is set from `proven` on."""
 
     def __init__(
@@ -67,11 +67,9 @@ class PeerConnection(QuicConnectionProtocol):
         counters: Counters,
         stream_handler: Any = None,
     ) -> None:
-        super().__init__(quic)
+        super().__init__(quic, settings)
         handshake.require_proof(quic, admission)
-        handshake.cap_windows(quic, settings.stream_window_bytes)
         self.owner = owner
-        self.settings = settings
         self.counters = counters
         self.dialled = quic._is_client
         """True when this side began it."""
@@ -81,8 +79,6 @@ class PeerConnection(QuicConnectionProtocol):
         self.end_code = 0
         """QUIC's code of the end: below 0x100 and 0x100 + TLS alert are transport errors, see CLOSE_*."""
         self.streams: dict[int, Stream] = {}
-        self.last_received_s = 0.0
-        """Loop time of the last packet, whatever it held."""
         self.on_socket_error: Callable[[OSError], None] = lambda error: None
         self.on_refused: Callable[[], None] = lambda: None
         """Told each time the peer's machine says that its port is closed; of a dialled connection."""
@@ -164,16 +160,27 @@ class PeerConnection(QuicConnectionProtocol):
 
     # --- StreamCarrier ----------------------------------------------------------------------------
 
-    def send_bytes(self, stream_id: int, content: bytes, *, finish: bool) -> None:
-        """Hand bytes of a stream to QUIC."""
+    def send_bytes(
+        self, stream_id: int, content: bytes, *, finish: bool, lazily: bool = False
+    ) -> None:
+        """Hand bytes of a stream to QUIC; `lazily`: they may wait a little for others.
+
+        A bare end waits longest: both sides have said theirs in frames by then.
+        """
         sending = self._quic._streams.get(stream_id)
         if self.end_reason is not None or (sending is not None and not _can_write(sending)):
             return
         if sending is None and stream_id not in self.streams:
             return
         self._quic.send_stream_data(stream_id, content, end_stream=finish)
+        self.table.mark(stream_id)
         self._last_sent_s = self._loop.time()
-        self._transmit_soon()
+        if finish and not content:
+            self.transmit_eventually()
+        elif lazily:
+            self.transmit_lazily()
+        else:
+            self._transmit_soon()
 
     def abandon(self, stream_id: int, code: int, last_words: bytes) -> None:
         """Let go of both directions of a stream; `last_words` go out if little waits before them."""
@@ -185,12 +192,14 @@ class PeerConnection(QuicConnectionProtocol):
             # The words alone: a STOP_SENDING would arrive before them, and say less. Who reads them lets
             # go of the other direction, too.
             self._quic.send_stream_data(stream_id, last_words, end_stream=True)
+            self.table.mark(stream_id)
             self._transmit_soon()
             return
         if not stream.sender.is_finished:
             self._quic.reset_stream(stream_id, code)
         if not stream.receiver.is_finished:
             self._quic.stop_stream(stream_id, code)
+        self.table.mark(stream_id)
         self._transmit_soon()
 
     def stream_closed(self, stream: Stream) -> None:
@@ -206,7 +215,6 @@ class PeerConnection(QuicConnectionProtocol):
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
         """Take one UDP packet. Whatever it holds, nothing but this connection can suffer."""
-        self.last_received_s = self._loop.time()
         try:
             super().datagram_received(data, addr)
         except Exception as error:  # hostile bytes in a large parser: no list of types is complete
@@ -229,6 +237,7 @@ class PeerConnection(QuicConnectionProtocol):
         """Take one event of aioquic."""
         match event:
             case events.StreamDataReceived(data=data, end_stream=end_stream, stream_id=stream_id):
+                self.table.received(stream_id, finished=end_stream)
                 self._stream_bytes(stream_id, data, end_stream)
             case events.DatagramFrameReceived(data=data):
                 self._datagram(data)
@@ -236,6 +245,7 @@ class PeerConnection(QuicConnectionProtocol):
                 events.StreamReset(error_code=code, stream_id=stream_id)
                 | events.StopSendingReceived(error_code=code, stream_id=stream_id)
             ):
+                self.table.mark(stream_id)
                 stream = self.streams.get(stream_id)
                 if stream is not None:
                     stream.was_reset(code)

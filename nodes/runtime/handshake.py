@@ -1,4 +1,4 @@
-"""Both ends proven inside the TLS handshake, and windows that do not grow: what aioquic needs changed.
+"""Both ends proven inside the TLS handshake: what of aioquic has to be changed for that.
 
 aioquic 1.7.2 asks a client for no certificate, and lets an empty one pass. Here the server asks, and
 on both sides the certificate is judged the moment it arrives: one certificate, Ed25519, its id the
@@ -12,15 +12,10 @@ from dataclasses import dataclass
 
 from aioquic import tls
 from aioquic._buffer import Buffer
-from aioquic.quic.connection import MAX_STREAM_DATA_FRAME_CAPACITY, Limit, QuicConnection
-from aioquic.quic.packet import QuicFrameType
-from aioquic.quic.packet_builder import QuicPacketBuilder
-from aioquic.quic.recovery import QuicPacketSpace
-from aioquic.quic.stream import QuicStream
+from aioquic.quic.connection import QuicConnection
 
 from nodes.mesh.ids import NodeId
 from nodes.runtime.credentials import MAX_CERTIFICATE_BYTES, Credential, CredentialError, peer_of
-from nodes.runtime.transport_settings import STREAMS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,42 +56,6 @@ class ProvenContext(tls.Context):
         super()._server_handle_certificate(input_buf)
         if self._peer_certificate is None:
             raise tls.AlertHandshakeFailure("no_certificate")
-
-
-def cap_windows(quic: QuicConnection, stream_window_bytes: int) -> None:
-    """Cap what the peer may have under way: streams open at a time, and bytes on each.
-
-    aioquic doubles a stream's window as bytes arrive, in order or not, without end. Here the window
-    slides with what was delivered in order, so a hostile peer cannot make the buffer grow.
-    """
-    quic._local_max_streams_bidi = Limit(
-        frame_type=QuicFrameType.MAX_STREAMS_BIDI, name="max_streams_bidi", value=STREAMS_MAX
-    )
-    # No unidirectional streams here: a peer may open none.
-    quic._local_max_streams_uni = Limit(
-        frame_type=QuicFrameType.MAX_STREAMS_UNI, name="max_streams_uni", value=0
-    )
-
-    def write_stream_limits(
-        builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
-    ) -> None:
-        wanted = stream.receiver.starting_offset() + stream_window_bytes
-        if wanted - stream.max_stream_data_local >= stream_window_bytes // 2:
-            stream.max_stream_data_local = wanted
-        if stream.max_stream_data_local_sent == stream.max_stream_data_local:
-            return
-        buf = builder.start_frame(
-            QuicFrameType.MAX_STREAM_DATA,
-            capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
-            handler=quic._on_max_stream_data_delivery,
-            handler_args=(stream,),
-        )
-        assert stream.stream_id is not None
-        buf.push_uint_var(stream.stream_id)
-        buf.push_uint_var(stream.max_stream_data_local)
-        stream.max_stream_data_local_sent = stream.max_stream_data_local
-
-    setattr(quic, "_write_stream_limits", write_stream_limits)  # noqa: B010 - as above
 
 
 def require_proof(quic: QuicConnection, admission: Admission) -> None:

@@ -51,7 +51,12 @@ class StreamAbortedError(ConnectionError):
 class StreamCarrier(Protocol):
     """The connection below a stream."""
 
-    def send_bytes(self, stream_id: int, content: bytes, *, finish: bool) -> None: ...
+    def send_bytes(
+        self, stream_id: int, content: bytes, *, finish: bool, lazily: bool = False
+    ) -> None:
+        """Send; `lazily`: a few milliseconds later will do, if other pieces are on their way then."""
+        ...
+
     def abandon(self, stream_id: int, code: int, last_words: bytes) -> None:
         """Let go of both directions; `last_words` go out if little else waits before them."""
         ...
@@ -179,17 +184,18 @@ class Stream:
         if self._fault is not None:
             raise self._fault
 
-    def write_now(self, content: bytes) -> bool:
+    def write_now(self, content: bytes, *, lazily: bool = False) -> bool:
         """Take all of `content` at once; return False when the next piece must wait for `drained`.
 
-        For pieces that come one by one, such as tokens: no task has to run for each. After the stream's
-        early end the content is dropped; `on_fault` has told of it, and `drained` raises.
+        For pieces that come one by one, such as tokens: no task has to run for each, and those sent
+        `lazily` share packets. After the stream's early end the content is dropped; `on_fault` has told
+        of it, and `drained` raises.
         """
         if self._fault is not None:
             return False
         assert not self._ended_out, "write after end"
         self._backlog.append(content)
-        return self._send_backlog()
+        return self._send_backlog(lazily=lazily)
 
     async def drained(self, progress_s: float | None = None) -> None:
         """Return when all that `write_now` took is on its way.
@@ -308,7 +314,7 @@ class Stream:
             self._chunks.append(whole)
         return self._take(WINDOW_BYTES)
 
-    def _send_backlog(self) -> bool:
+    def _send_backlog(self, *, lazily: bool = False) -> bool:
         """Send what the credit allows of the backlog; return whether nothing waits there any more."""
         while self._backlog and self._credit_bytes:
             content = self._backlog.popleft()
@@ -317,7 +323,7 @@ class Stream:
                 self._backlog.appendleft(content[size:])
                 content = content[:size]
             self._credit_bytes -= len(content)
-            self._send(Data(content))
+            self._send(Data(content), lazily=lazily)
         return not self._backlog
 
     async def _wait(self, event: asyncio.Event, limit_s: float | None, what: str) -> None:
@@ -348,5 +354,5 @@ class Stream:
             self._carrier.send_bytes(self.stream_id, b"", finish=True)
             self._carrier.stream_closed(self)
 
-    def _send(self, frame: Frame, *, finish: bool = False) -> None:
-        self._carrier.send_bytes(self.stream_id, frames.encode(frame), finish=finish)
+    def _send(self, frame: Frame, *, lazily: bool = False) -> None:
+        self._carrier.send_bytes(self.stream_id, frames.encode(frame), finish=False, lazily=lazily)

@@ -20,7 +20,9 @@ ALPN_JOIN: Final = "mesh-join/1"
 DATAGRAM_MAX_BYTES: Final = 1150
 """Payload of one datagram frame: what is left of `udp_payload_bytes` after the headers of QUIC."""
 STREAMS_MAX: Final = 64
-"""Active streams of one connection: each packet of aioquic loops over all of them."""
+"""Active streams of one connection; a further connection carries the next ones."""
+STREAMS_ENDING_MAX: Final = 32
+"""Beyond those: streams that both sides have ended, and QUIC has not yet forgotten."""
 PENDING_DATAGRAMS_MAX: Final = 256
 """Datagrams waiting for the congestion window; more are dropped and counted, as the network would."""
 
@@ -41,6 +43,13 @@ class TransportSettings:
     stream_window_bytes: int = 512 << 10
     """Twice our own credit (`streams.WINDOW_BYTES`), so that aioquic's window never blocks first."""
     congestion_control: str = "cubic"
+    coalesce_s: float = 0.004
+    """Small pieces written so soon after other packets wait until then and share one: at 64 streams a token
+    costs a fifth. The first piece after a pause never waits."""
+    ack_delay_s: float = 0.008
+    """How long an acknowledgement waits for more to acknowledge. We say that it may be 25 ms."""
+    ack_at_bytes: int = 5_000
+    """So many received bytes are acknowledged at once: four packets of a bulk sender."""
     dial_timeout_s: float = 5.0
     dial_stagger_s: float = 0.15
     """Between starting on one address and on the next (RFC 8305 section 5 has 250 ms; a LAN is faster)."""

@@ -60,9 +60,12 @@ class Trust:
         self.mesh_key = mesh_key
         self._credential = credential
         self._certificate = None
+        known = self._epochs
         if credential.mesh_id != self._mesh_id:
-            self._rotations, self._revoked = {}, {}
+            known, self._rotations, self._revoked = {}, {}, {}
         self._begin(mesh_key, credential)
+        # In the mesh of before, members may still show the key of before: nothing is forgotten.
+        self._epochs = self._epochs | known
         self.on_change()
 
     def _begin(self, mesh_key: MeshKey | None, credential: Credential | None) -> None:

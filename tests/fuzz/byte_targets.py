@@ -23,6 +23,7 @@ from nodes.runtime.trust_records import signed_revocation
 from nodes.runtime.unpack import UNPACK_FAULTS
 from tests.fuzz.gossip_target import GossipTarget
 from tests.fuzz.mutate import mutated
+from tests.fuzz.request_target import RequestTarget
 
 
 @dataclass
@@ -45,12 +46,15 @@ def byte_targets() -> list[Target]:
     credential = issue(key, who.node_id, Role.MEMBER, time.time()).encode()
     trust = Trust(who, key)
     gossip = GossipTarget(random.Random(7))
+    requests = RequestTarget()
     return [
         Target("frames", 30, _frames),
         Target("tokens", 15, lambda dice: _token(key, token.encode(), dice)),
         Target("credentials", 10, lambda dice: _credential(credential, dice)),
         Target("messages", 15, lambda dice: _messages(token, credential, dice)),
         Target("notices", 5, lambda dice: _notice(trust, dice)),
+        Target("request heads", 15, requests.heads),
+        Target("client tables", 5, requests.tables),
         Target("gossip", 40, gossip.try_one, lambda: gossip.node.counters),
     ]
 

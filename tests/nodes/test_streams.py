@@ -25,7 +25,9 @@ class Wire:
         self.closed = 0
         self.holding = False
 
-    def send_bytes(self, stream_id: int, content: bytes, *, finish: bool) -> None:
+    def send_bytes(
+        self, stream_id: int, content: bytes, *, finish: bool, lazily: bool = False
+    ) -> None:
         self.sent.append(content)
         self.finished += finish
         if self.far is not None and not self.holding:

@@ -10,6 +10,7 @@ import pytest
 from nodes.runtime import frames
 from nodes.runtime.counters import Counted
 from nodes.runtime.streams import WINDOW_BYTES, AbortCode, StreamAbortedError
+from nodes.runtime.transport_settings import STREAMS_ENDING_MAX, STREAMS_MAX
 from tests.nodes.link_lab import LabNode, lab, overrule, until
 
 
@@ -161,10 +162,11 @@ async def test_a_peer_may_not_open_more_streams_than_the_limit() -> None:
             stream_id = quic.get_next_available_stream_id()
             quic.send_stream_data(stream_id, frames.encode(frames.Open("hold")))
         connection.transmit()
-        await until(lambda: len(two.seen.held) == 64)
+        limit = STREAMS_MAX + STREAMS_ENDING_MAX
+        await until(lambda: len(two.seen.held) == limit)
         await asyncio.sleep(0.05)
-        assert len(two.seen.held) == 64
-        assert len(two.connection_to(one).streams) == 64
+        assert len(two.seen.held) == limit
+        assert len(two.connection_to(one).streams) == limit
 
 
 async def test_datagrams_beyond_what_may_wait_are_dropped_and_counted() -> None:

@@ -173,3 +173,24 @@ async def test_links_are_dialled_on_demand_and_shared_by_many_requests() -> None
         answers = await asyncio.gather(*(made.api.post(CHAT, BODY) for _ in range(100)))
         assert {status for status, _, _ in answers} == {200}
         assert list(made.entry.transport.links) == [made.hosts[0].id]
+
+
+async def test_a_table_that_changes_leaves_running_streams_alone() -> None:
+    async def stepwise(call: Call) -> None:
+        await call.begin_stream()
+        await call.chunk(event(0))
+        await go_on.wait()
+        await call.chunk(event(1) + DONE)
+        await call.end_stream()
+
+    async with mesh(hosts=2) as made:
+        go_on = asyncio.Event()
+        for host in made.hosts:
+            host.engine.script = stepwise
+        client = await made.api.connect()
+        await client.send(post(CHAT, BODY))
+        await client.until(event(0), 2)
+        made.upstreams.clear()
+        assert (await made.api.post(CHAT, BODY))[0] == 503
+        go_on.set()
+        await client.until(event(1) + DONE, 2)
