@@ -21,6 +21,7 @@ from nodes.runtime.token_ledger import TokenLedger
 from nodes.runtime.trust import Trust
 from nodes.runtime.trust_records import signed_revocation
 from nodes.runtime.unpack import UNPACK_FAULTS
+from tests.fuzz import lane_targets
 from tests.fuzz.mutate import mutated
 
 
@@ -47,6 +48,9 @@ def byte_targets() -> list[Target]:
         Target("credentials", 10, lambda dice: _credential(credential, dice)),
         Target("messages", 15, lambda dice: _messages(token, credential, dice)),
         Target("notices", 5, lambda dice: _notice(trust, dice)),
+        Target("lane frames", 10, lane_targets.try_lane_frames),
+        Target("rpc requests", 10, lane_targets.try_rpc),
+        Target("tunnel words", 10, lane_targets.try_words),
     ]
 
 
