@@ -4,6 +4,7 @@ A socket of the loop is used through a copy of its descriptor, while the loop it
 thread and leaves it alone. Python gives such a copy a timeout without changing the socket's own mode.
 """
 
+import hashlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -49,9 +50,12 @@ def compare(
         OSError: the client is gone or stuck.
         WeightsFault: the file cannot be read, so what was compared cannot be told again.
     """
+    digests.note_load()
     block = bytearray(min(BLOCK_BYTES, size_bytes))
     own = bytearray(len(block))
     likely: Weight | None = None
+    known: bytes | None = None
+    fresh = hashlib.sha256()
     with _blocking(sock) as client:
         for at in range(0, size_bytes, BLOCK_BYTES):
             length = min(BLOCK_BYTES, size_bytes - at)
@@ -64,12 +68,18 @@ def compare(
             for weight in candidates if likely is None else (likely,):
                 weight.file.read_into(weight.start + at, memoryview(own))
                 if own == block:
-                    likely = weight
+                    if likely is None:
+                        likely, known = weight, digests.known(weight)
                     break
             else:
                 return Other(likely, at, bytes(block) + held)
+            if known is None:
+                fresh.update(block)  # while it is at hand
     assert likely is not None
-    return Same(likely, digests.of(likely))
+    if known is None:
+        known = fresh.digest()
+        digests.keep(likely, known)
+    return Same(likely, known)
 
 
 def parts_of(weight: Weight, first_bytes: int) -> Iterator[bytes]:
@@ -88,6 +98,7 @@ def parts_of(weight: Weight, first_bytes: int) -> Iterator[bytes]:
 
 def find_same(candidates: Sequence[Weight], sha256: bytes, digests: Digests) -> Weight | None:
     """Return the candidate whose bytes have this SHA-256; None: there is none."""
+    digests.note_load()
     for weight in candidates:
         try:
             if digests.of(weight) == sha256:

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,8 @@ FILES_MAX = 64
 KEPT_BYTES_MAX = 16 << 20
 """Of one file's digests on disk: 131,072 tensors take 6 MB."""
 DIGEST_BYTES = 32
+LOAD_QUIET_S = 1.0
+"""After a load's last weight: how long preparing still waits."""
 _SUFFIX = ".digests"
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class Digests:
         self._tables: dict[FileIdentity, dict[int, bytes]] = {}
         self._unsaved: set[FileIdentity] = set()
         self._lock = threading.Lock()
+        self._load_until_s = 0.0
 
     def known(self, weight: Weight) -> bytes | None:
         """Return a tensor's digest if it is known; None: it would have to be computed."""
@@ -54,21 +58,29 @@ class Digests:
         if known is not None:
             return known
         digest = weight.digest()
-        if not weight.file.is_unchanged():
-            raise WeightsFault(f"{weight.file.path.name} is being changed")
         self.keep(weight, digest)
+        if self.known(weight) is None:
+            raise WeightsFault(f"{weight.file.path.name} is being changed")
         return digest
 
     def keep(self, weight: Weight, digest: bytes) -> None:
-        """Remember a digest that was computed elsewhere, from the file as it is."""
+        """Remember a digest that was computed elsewhere; not of a file that is being changed."""
+        if not weight.file.is_unchanged():
+            return
         with self._lock:
             self._table(weight.file.identity)[weight.start] = digest
             self._unsaved.add(weight.file.identity)
+
+    def note_load(self) -> None:
+        """A load is under way: preparing waits, for the load computes what it needs, and has the cores."""
+        self._load_until_s = time.monotonic() + LOAD_QUIET_S
 
     def prepare(self, file: WeightFile, stop: Callable[[], bool]) -> None:
         """Compute what is not known of a file, in its order, until `stop()`; keep it. Blocks."""
         try:
             for place in sorted(file.tensors.values(), key=lambda place: place.offset):
+                while time.monotonic() < self._load_until_s and not stop():
+                    time.sleep(LOAD_QUIET_S / 10)
                 if stop():
                     return
                 if place.size_bytes:

@@ -14,8 +14,8 @@ from pathlib import Path
 from models_registry.gguf_parse import HeaderFault, TensorPlace, parse
 from models_registry.rpc.protocol import TensorKey
 
-BLOCK_BYTES = 1 << 20
-"""Read, compared and hashed at a time."""
+BLOCK_BYTES = 256 << 10
+"""Read, compared and hashed at a time: two of them fit a core's own cache."""
 _DIMENSIONS = 4
 _KEY_DIGITS = 32
 

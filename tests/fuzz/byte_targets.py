@@ -21,6 +21,7 @@ from nodes.runtime.token_ledger import TokenLedger
 from nodes.runtime.trust import Trust
 from nodes.runtime.trust_records import signed_revocation
 from nodes.runtime.unpack import UNPACK_FAULTS
+from tests.fuzz import lane_targets
 from tests.fuzz.gossip_target import GossipTarget
 from tests.fuzz.mutate import mutated
 from tests.fuzz.request_target import RequestTarget
@@ -56,6 +57,9 @@ def byte_targets() -> list[Target]:
         Target("request heads", 15, requests.heads),
         Target("client tables", 5, requests.tables),
         Target("gossip", 40, gossip.try_one, lambda: gossip.node.counters),
+        Target("lane frames", 10, lane_targets.try_lane_frames),
+        Target("rpc requests", 10, lane_targets.try_rpc),
+        Target("tunnel words", 10, lane_targets.try_words),
     ]
 
 

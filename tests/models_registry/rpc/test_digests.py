@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,19 @@ def test_preparing_stops_when_it_is_told(tmp_path: Path) -> None:
     digests.prepare(file, lambda: next(asked))
     known = [p for p in file.tensors.values() if digests.known(file.weight(p))]
     assert len(known) == 5
+
+
+def test_preparing_waits_while_a_load_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests_module, "LOAD_QUIET_S", 0.3)
+    file = opened(write_model(tmp_path / "m.gguf", tensors(*[64] * 3)))
+    digests = Digests(None)
+    digests.note_load()
+    began_s = time.monotonic()
+    digests.prepare(file, lambda: False)
+    assert time.monotonic() - began_s >= 0.29
+    assert all(digests.known(file.weight(place)) for place in file.tensors.values())
 
 
 def test_a_disk_that_takes_nothing_only_costs_the_next_start(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from models_registry.rpc import words
 from models_registry.rpc.grants import PORTS_MAX, Grant, Grants, NotGranted
 from models_registry.rpc.local_client import LocalClient
+from models_registry.rpc.sock_diag import Place
 from models_registry.rpc.words import OpenRpc
 from nodes.mesh.ids import NodeId
 from nodes.runtime.lane.channel import LostCode, TunnelLostError
@@ -153,7 +154,16 @@ async def test_a_host_that_never_sends_wanted_bytes_fills_no_memory(tmp_path: Pa
         assert sent < 32 << 20
 
 
-async def test_a_foreign_local_process_is_turned_away_and_the_engine_is_not() -> None:
+def cannot_be_asked(ours: Place, theirs: Place) -> int | None:
+    raise OSError("a sandbox without netlink")
+
+
+@pytest.mark.parametrize("by", ["the kernel", "psutil"])
+async def test_a_foreign_local_process_is_turned_away_and_the_engine_is_not(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by == "psutil":
+        monkeypatch.setattr("models_registry.rpc.local_client.inode_of", cannot_be_asked)
     async with duo([], [], name_client=False) as pair:
         other = await asyncio.create_subprocess_exec(
             sys.executable, "-c", "input()", stdin=subprocess.PIPE
