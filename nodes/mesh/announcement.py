@@ -20,6 +20,9 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Rate = Annotated[float, Meta(ge=0)]
 
 
+MIB = 1 << 20
+
+
 class ServedModelLine(msgspec.Struct, array_like=True, frozen=True):
     """One model that the node serves, is loading, or is draining."""
 
@@ -39,8 +42,9 @@ class ModelOnDiskLine(msgspec.Struct, array_like=True, frozen=True):
     name: Name
     size_bytes: Count = 0
     fingerprint: Name = ""
-    need_bytes: Count = 0
-    """The least memory with which this node would serve it; 0: not said (1.1 x the size is assumed)."""
+    need_mib: Count = 0
+    """The least memory with which this node would serve it, MiB rounded up: a third of the bytes that a
+    figure in bytes takes; 0: not said (1.1 x the size is assumed)."""
     layers: Count = 0
     """Blocks of the model; 0: not said, so that it cannot be split."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from nodes.mesh import fit
-from nodes.mesh.announcement import Announcement
+from nodes.mesh.announcement import MIB, Announcement
 from nodes.mesh.gossip_effects import MemberView
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.routing import ModelState, match_name
@@ -140,7 +140,7 @@ def offer_of(node_id: NodeId, said: Announcement, rank_last: bool = False) -> Of
         on_disk={
             ModelName(li.name): OnDisk(
                 li.size_bytes,
-                li.need_bytes or round(li.size_bytes * fit.UNKNOWN_FACTOR),
+                li.need_mib * MIB or round(li.size_bytes * fit.UNKNOWN_FACTOR),
                 li.layers,
             )
             for li in said.on_disk

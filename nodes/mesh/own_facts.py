@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodes.mesh import limits
-from nodes.mesh.announcement import Announcement, ModelOnDiskLine, RateLine, ServedModelLine
+from nodes.mesh.announcement import MIB, Announcement, ModelOnDiskLine, RateLine, ServedModelLine
 from nodes.mesh.causes import Cause
 from nodes.mesh.ids import ModelName
 from nodes.mesh.model_facts import ModelFacts
@@ -60,7 +60,7 @@ def disk_lines(
             facts.name,
             facts.size_bytes,
             facts.fingerprint[: limits.NAME_CHARS_MAX],
-            least_need(facts, options),
+            -(-least_need(facts, options) // MIB),
             facts.layers,
         )
         for facts in models

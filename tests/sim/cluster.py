@@ -29,7 +29,7 @@ def announcement(name: str, address: str, memory_gb: int, models: int = 0) -> An
             ServedModelLine("Qwen2.5-3B-Instruct-Q4_K_M", "ready", 4, 8192, ("chat", "tools")),
         ),
         on_disk=tuple(
-            ModelOnDiskLine(f"Some-Model-{i}-Q4_K_M", 4 * 10**9, "0123abcd", 4_400_000_000, 32)
+            ModelOnDiskLine(f"Some-Model-{i}-Q4_K_M", 4 * 10**9, "0123abcd", 4_197, 32)
             for i in range(models)
         ),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ def big_model(folder: Path) -> Path:
     return write_model(folder / "big.gguf", tensors(*[5 * MIB] * 5))
 
 
+def long_model(folder: Path) -> Path:
+    """Return a model that is still on its way when its first chunks are seen: buffers hold far less."""
+    return write_model(folder / "big.gguf", tensors(*[5 * MIB] * 24))
+
+
 async def test_a_model_of_parts_arrives_whole_and_is_visible_only_then(tmp_path: Path) -> None:
     parts = [
         write_model(tmp_path / "owner" / f"m-0000{n}-of-00002.gguf", tensors(9 * MIB, seed=str(n)))
@@ -98,6 +104,32 @@ async def test_a_model_of_parts_arrives_whole_and_is_visible_only_then(tmp_path:
         pair.seen.clear()
         assert await pair.fetch("m", folder).run() == fetched
         assert not pair.seen
+
+
+async def test_a_cut_transfer_goes_on_at_its_last_whole_chunk(tmp_path: Path) -> None:
+    model = long_model(tmp_path / "owner")
+    folder = tmp_path / "models"
+    folder.mkdir()
+    async with peers({"big": [model]}) as pair:
+
+        def cut() -> None:
+            for channel in pair.owner.channels:
+                channel.wire._transport.abort()
+
+        fetch = pair.fetch("big", folder, at_bytes=CHUNK_BYTES + MIB, do=cut)
+        with pytest.raises(FetchFailed, match="what has come is kept"):
+            await fetch.run()
+        assert not (folder / "big.gguf").exists()
+        (part,) = (folder / ".downloads").rglob("*.part")
+        there = part.stat().st_size
+        assert CHUNK_BYTES <= there < model.stat().st_size
+        sent_before = sum(c.wire.sent_bytes for c in pair.owner.channels)
+        pair.seen.clear()
+        await pair.fetch("big", folder).run()
+        assert (folder / "big.gguf").read_bytes() == model.read_bytes()
+        assert pair.seen[0].done_bytes >= there - there % CHUNK_BYTES
+        sent = sum(c.wire.sent_bytes for c in pair.owner.channels) - sent_before
+        assert sent < model.stat().st_size - CHUNK_BYTES + 100_000
 
 
 async def test_a_part_that_was_damaged_on_disk_is_found_and_thrown_away(tmp_path: Path) -> None:
@@ -148,6 +180,17 @@ async def test_what_is_not_shared_or_not_there_is_refused(tmp_path: Path) -> Non
         for model, word in (("other", "not here"), ("gone", "cannot be read")):
             with pytest.raises(FetchFailed, match=word):
                 await pair.fetch(model, tmp_path).run()
+
+
+async def test_a_file_that_changes_under_way_is_not_taken_for_whole(tmp_path: Path) -> None:
+    model = long_model(tmp_path / "owner")
+    folder = tmp_path / "models"
+    folder.mkdir()
+    async with peers({"big": [model]}) as pair:
+        fetch = pair.fetch("big", folder, at_bytes=1, do=lambda: os.utime(model, (5, 5)))
+        with pytest.raises(FetchFailed, match="could not be fetched"):
+            await fetch.run()
+        assert not (folder / "big.gguf").exists()
 
 
 async def test_a_second_fetch_of_the_same_model_waits_for_the_first(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_renewed_credential_reaches_everyone_and_a_newcomer_who_refuses_the_ol
             assert held is None or believed(strict, held.record)
 
 
-@pytest.mark.parametrize(("models", "line_bytes"), [(0, 449), (10, 899), (50, 2_741)])
+@pytest.mark.parametrize(("models", "line_bytes"), [(0, 449), (10, 839), (50, 2_441)])
 def test_size_of_an_announcement_on_the_wire(models: int, line_bytes: int) -> None:
     """The figures of docs/benchmarks-gossip.md, with a credential as long as real ones are.
 
