@@ -27,6 +27,6 @@ class Command(NodeCommand):
         self.stdout.write(document["sentence"])
         for one in document["candidates"]:
             mark = "yes" if one["accepted"] else "no "
-            self.stdout.write(f"  {mark}  {one['name'] or one['node_id'][:8]}: {one['sentence']}")
+            self.stdout.write(f"  {mark}  {one['sentence']}")
         if document["needed"]:
             self.stdout.write(f"To serve it: {document['needed']}.")
