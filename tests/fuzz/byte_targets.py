@@ -56,7 +56,7 @@ def byte_targets() -> list[Target]:
         Target("notices", 5, lambda dice: _notice(trust, dice)),
         Target("request heads", 15, requests.heads),
         Target("client tables", 5, requests.tables),
-        Target("gossip", 40, gossip.try_one, lambda: gossip.node.counters),
+        Target("gossip", 52, gossip.try_one, lambda: gossip.node.counters),
         Target("lane frames", 10, lane_targets.try_lane_frames),
         Target("rpc requests", 10, lane_targets.try_rpc),
         Target("tunnel words", 10, lane_targets.try_words),
