@@ -14,8 +14,12 @@ const QUESTIONS = {
   revoke_token: [() => "Revoke this token?", "Nobody can join with it any more. Machines that joined by it stay.", "Revoke"],
 };
 
+/** Settles the question that is open now; a browser tells of a closed dialog late, perhaps after the next one opened. */
+let settle = () => {};
+
 export function ask(title, text, yes) {
   const dialog = byId("confirm");
+  settle(false); // what was asked before and not answered with yes is a no, whatever comes of it later
   setText(byId("confirm-title"), title);
   setText(byId("confirm-text"), text);
   setText(byId("confirm-yes"), yes);
@@ -23,9 +27,12 @@ export function ask(title, text, yes) {
   dialog.showModal();
   return new Promise((resolve) => {
     const closed = () => {
-      if (dialog.open) return; // the late word of the question before this one
+      if (!dialog.open) settle(dialog.returnValue === "yes");
+    };
+    settle = (answer) => {
       dialog.removeEventListener("close", closed);
-      resolve(dialog.returnValue === "yes");
+      settle = () => {};
+      resolve(answer);
     };
     dialog.addEventListener("close", closed);
   });
