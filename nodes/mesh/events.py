@@ -102,6 +102,50 @@ class ServerExited:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """An rpc-server listens, and the host of its plan can reach it."""
+
+    run_id: RunId
+    port: int
+    """On loopback."""
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """An rpc-server is gone, asked or not. Told once for each StartWorker."""
+
+    run_id: RunId
+    reason: str
+    """One sentence."""
+    asked: bool
+    """True when a StopWorker caused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLine:
+    """What passes between this node and one peer for the sake of a split."""
+
+    peer: NodeId
+    via: str
+    """``lane`` (TCP) or ``quic`` (the fallback)."""
+    bytes_sent: int = 0
+    """Of weights and activations, since the split's start."""
+    bytes_saved: int = 0
+    """Of weights that the worker had in its own file."""
+    bytes_per_s: float = 0.0
+    loaded_bytes: int = 0
+    expected_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSampled:
+    """What passes for this node's splits, as host and as worker; once a second at most, when it changed."""
+
+    lines: tuple[LaneLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ServerLoadSampled:
     """What a ready engine is doing. Travels apart from the announcement and bumps no incarnation."""
 
@@ -189,6 +233,9 @@ Event = (
     | ServerProgressed
     | ServerReady
     | ServerExited
+    | WorkerReady
+    | WorkerExited
+    | LaneSampled
     | ServerLoadSampled
     | DropRequested
     | RestartRequested
