@@ -112,6 +112,7 @@ class Engines:
             case StopWorker(run_id):
                 network.at(network.now + 0.05, self.end_worker, node, run_id, True)
             case StopServer(run_id):
+                self._stopped(node, run_id)
                 network.at(network.now + 0.05, self._exit, node, run_id, True)
             case ResolveModel(name, download):
                 network.at(network.now + 0.1, self._resolve, node, str(name), download)
@@ -133,22 +134,29 @@ class Engines:
             self.findings.append(
                 f"{network.now:.3f} {node.name} starts {name} and lends its memory"
             )
-        if plan.split is not None:
-            key = (node.name, name, plan.split.term)
-            if key not in self._terms:
-                self._terms.add(key)
-                self.allow(node, name)  # A new term is a reason.
-            if not self._reaches_all(node, plan):
-                lost = ServerExited(run_id, -6, "it lost its split.", False)
-                network.at(network.now + 0.1, network.give, node, lost)
-                return
-        elif self._spread_before.pop((node.name, name), False):
-            self.allow(node, name)  # Alone again after a split.
-        self._spread_before[node.name, name] = plan.split is not None
-        self._allowed[id(node), name] -= 1
-        if self._allowed[id(node), name] < 0:
-            self.findings.append(f"{network.now:.3f} {node.name} started {name} for no reason")
         network.at(network.now + self.load_s, self._ready, node, run_id)
+
+    def _start_split(self, node: SimNode, plan: ServerPlan) -> None:
+        """A split's engine starts once in its term, and aborts at once where a worker is not there."""
+        assert plan.split is not None
+        network, name = self._world.network, str(plan.model.name)
+        key = (node.name, name, plan.split.term)
+        if key in self._terms:
+            self.findings.append(f"{network.now:.3f} {node.name} started {name} twice in one term")
+        self._terms.add(key)
+        self._spread_before[node.name, name] = True
+        if self._reaches_all(node, plan):
+            network.at(network.now + self.load_s, self._ready, node, plan.run_id)
+        else:
+            lost = ServerExited(plan.run_id, -6, "it lost its split.", False)
+            network.at(network.now + 0.1, network.give, node, lost)
+
+    def _stopped(self, node: SimNode, run_id: RunId) -> None:
+        """An engine that gives way to a split, here or elsewhere, may start again when that is over."""
+        serving = mesh_node(node).serving
+        found = serving.run_of(run_id)
+        if found and found[1].plan.split is None and serving.directives.get(found[0]) is not None:
+            self.allow(node, str(found[0]))
 
     def _reaches_all(self, host: SimNode, plan: ServerPlan) -> bool:
         """Return whether each worker has an rpc-server that admits this host in this term."""
