@@ -35,8 +35,9 @@ from nodes.mesh.serving_story import how_it_ended, sentence
 REFUSED_MAX = 32
 """Refused wishes that are still shown, with their reasons; the oldest goes first."""
 
-SPLIT_LOST_CODES = (-6, None)
-"""How an engine over workers ends when one is gone: it aborts, or its tunnels could not be opened."""
+SPLIT_LOST_CODES = (-6, -9, None)
+"""How an engine over workers ends when one is gone: it aborts, is ended because a tunnel is lost, or its
+tunnels could not be opened."""
 
 
 class Serving:
