@@ -56,6 +56,7 @@ class LaneLinks(Protocol):
     on_standing: Callable[[], None]
 
     def addresses_of(self, node_id: NodeId) -> Sequence[Address]: ...
+    def use_failed(self, node_id: NodeId) -> None: ...
 
 
 class LaneSide:
@@ -249,6 +250,8 @@ class LaneSide:
         if peer is not None and self.supervisor is not None:
             log.warning("The tunnel to %s is gone: %s.", self._name(peer), reason)
             self.supervisor.tunnel_lost(port, self._name(peer))
+            if self._mesh is not None:
+                self._mesh.use_failed(peer)  # Its death, if it is one, is known at once.
 
     def _ports_lost(self) -> None:
         """The lane process died, and with it every way to a worker."""

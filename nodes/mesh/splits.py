@@ -44,7 +44,7 @@ class Splits:
     # --- what comes in ----------------------------------------------------------------------------
 
     def members_changed(self, views: Iterable[MemberView]) -> None:
-        """Note the round trips that this node has seen."""
+        """Note the shortest round trips that this node has seen: a busy machine answers late, and is near."""
         for view in views:
             self._names.pop(view.node_id, None)
             self._names[view.node_id] = view.announcement.name
@@ -53,7 +53,8 @@ class Splits:
             if view.rtt_s is None:
                 self._rtts_ms.pop(view.node_id, None)
             else:
-                self._rtts_ms[view.node_id] = view.rtt_s * 1000
+                rtt_ms = round(view.rtt_s * 1000, 2)
+                self._rtts_ms[view.node_id] = min(rtt_ms, self._rtts_ms.get(view.node_id, rtt_ms))
 
     def left_mesh(self) -> None:
         """This node is in another mesh now."""
