@@ -50,10 +50,11 @@ class Splits:
             self._names[view.node_id] = view.announcement.name
             while len(self._names) > MEMBERS_MAX:
                 del self._names[next(iter(self._names))]
-            if view.rtt_s is None:
+            rtt_s = view.rtt_least_s if view.rtt_least_s is not None else view.rtt_s
+            if rtt_s is None:
                 self._rtts_ms.pop(view.node_id, None)
             else:
-                rtt_ms = round(view.rtt_s * 1000, 2)
+                rtt_ms = round(rtt_s * 1000, 2)
                 self._rtts_ms[view.node_id] = min(rtt_ms, self._rtts_ms.get(view.node_id, rtt_ms))
 
     def left_mesh(self) -> None:
