@@ -191,6 +191,6 @@ ROWS: tuple[Measure, ...] = (
 )  # fmt: skip
 
 
-def print_table(full: bool) -> int:
-    """Print all rows; return 1 if one was missed."""
-    return print_rows((*ROWS, *WAN_ROWS), full)
+def print_table(full: bool, only: str = "") -> int:
+    """Print the rows, or those of the measures named so; return 1 if one was missed."""
+    return print_rows((*ROWS, *WAN_ROWS), full, only)
