@@ -13,6 +13,7 @@ from typing import Any
 from meshsite import background, exit_codes, mesh_entry, mesh_metrics, told
 from meshsite.client_side import ClientSide
 from meshsite.control import ControlApp
+from meshsite.draining import drain
 from meshsite.mesh_entry import Standing
 from meshsite.mesh_side import MeshSide
 from meshsite.operator_door import OperatorDoor, why_document
@@ -47,9 +48,6 @@ ENGINE_STOP_GRACE_S = 2.0
 
 STOP_MARGIN_S = 15.0
 """What an orderly stop may take beyond the streams' grace before it is cut off."""
-
-DRAIN_POLL_S = 0.05
-"""How often a draining model's open answers are counted."""
 
 
 class RunningNode:
@@ -140,6 +138,7 @@ class RunningNode:
         """Ask for an orderly stop; `exited` is set when the engines are gone, or it takes too long."""
         self.api.refuse_new()
         self.driver.post(ev.StopRequested(reason))
+        self.spawn(self._answers_out())
         overdue_s = self.options.stop_grace_s + STOP_MARGIN_S
         asyncio.get_running_loop().call_later(overdue_s, self.exit, exit_codes.CUT_OFF)
 
@@ -224,16 +223,12 @@ class RunningNode:
         assert self._supervisor is not None
         found = self.driver.node.serving.run_of(run_id)
         if found is not None and grace_s > 0:
-            await self._drain(found[0], grace_s)
+            await drain(self.api, grace_s, found[0])
         await self._supervisor.stop(run_id, ENGINE_STOP_GRACE_S)
 
-    async def _drain(self, model: str, grace_s: float) -> None:
-        """Wait until the model's answers are through, at most `grace_s`; end what is left, visibly."""
-        deadline = time.monotonic() + grace_s
-        while self.api.in_flight(model) and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(DRAIN_POLL_S)
-        if self.api.interrupt(f"{model} is being stopped on this node; ask again.", model):
-            await asyncio.sleep(DRAIN_POLL_S)
+    async def _answers_out(self) -> None:
+        await drain(self.api, self.options.stop_grace_s)
+        self.driver.post(ev.AnswersFinished())
 
     # --- what feeds the core ---
 

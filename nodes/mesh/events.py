@@ -140,6 +140,11 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswersFinished:
+    """After `StopRequested`: no answer is open here any more, whoever asked and whoever computes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class DiskScanned:
     """The models folder was looked through: these could be served from this node's own disk."""
 
@@ -193,6 +198,7 @@ Event = (
     | DropRequested
     | RestartRequested
     | StopRequested
+    | AnswersFinished
     | DiskScanned
     | ModelsAskedFor
     | CatalogueKnown

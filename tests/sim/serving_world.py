@@ -18,6 +18,7 @@ from nodes.mesh.effects import (
 )
 from nodes.mesh.events import (
     AddressesChanged,
+    AnswersFinished,
     CatalogueKnown,
     DiskScanned,
     EngineFound,
@@ -28,6 +29,7 @@ from nodes.mesh.events import (
     ResourcesSampled,
     ServerExited,
     ServerReady,
+    StopRequested,
 )
 from nodes.mesh.gossip import GossipNode
 from nodes.mesh.gossip_effects import PublishMembers
@@ -93,6 +95,7 @@ class Engines:
         self.told: list[tuple[float, str, RecordEvent]] = []
         self.findings: list[str] = []
         self.load_s = 1.0
+        self.end_s = 0.05
 
     def carry(self, node: SimNode, effect: Any) -> None:
         """Carry out what a node asked for."""
@@ -101,7 +104,7 @@ class Engines:
             case StartServer(plan):
                 self._start(node, plan.run_id, str(plan.model.name))
             case StopServer(run_id):
-                network.at(network.now + 0.05, self._exit, node, run_id, True)
+                network.at(network.now + self.end_s, self._exit, node, run_id, True)
             case ResolveModel(name, download):
                 network.at(network.now + 0.1, self._resolve, node, str(name), download)
             case RecordEvent():
@@ -242,6 +245,11 @@ class World:
         self.network.give(
             node, ModelWanted(facts(name, self.boxes[node.name]), None, ModelName(name))
         )
+
+    def stop(self, node: SimNode) -> None:
+        """SIGTERM for a node that answers nobody."""
+        self.network.give(node, StopRequested("bye"))
+        self.network.give(node, AnswersFinished())
 
     def scan(self, node: SimNode, disk: dict[str, float]) -> None:
         """Put these models onto a node's disk, beside none."""
