@@ -96,6 +96,7 @@ class RunningNode:
         )
         self.mesh = self._side(found, bound)
         self._peers = PeerRequests(self.api, self.mesh)
+        mesh_metrics.register(self.api.metrics.registry, self.driver, self.mesh)
         self.operator = OperatorDoor(
             self.driver, self.mesh, lambda name: self.spawn(self._load(name)), self.request_stop
         )
@@ -355,7 +356,7 @@ class RunningNode:
             loopback_only=self.options.loopback_only,
             host_names=told.host_names(self.options),
             cors_origins=self.options.cors_origins,
-            metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
+            metrics=self.api.metrics.render,
             requests=lambda limit: stories(self.api.records, limit),
             series=lambda minutes: self.series.document(minutes, time.time()),
             can_join=not self.options.client,

@@ -41,6 +41,7 @@ def test_three_nodes_that_join_by_argument_file_and_environment_see_each_other(
     wait_states(b, {"box-a": "alive", "box-c": "alive"})
     wait_states(c, {"box-a": "alive", "box-b": "alive"})
     wait_state(a, "box-b", "alive")
+    assert 'mesh_llm_members{state="alive"} 2.0' in a.text("/metrics"), "without a console as well"
     everybody = round(a.status()["mesh_vram_gb"], 1)
     assert everybody == pytest.approx(3 * a.status()["my_vram_gb"], rel=0.05)
     logs = "".join(p.read_text("utf-8") for n in made.nodes.values() for p in n.home.rglob("*.log"))
