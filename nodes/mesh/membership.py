@@ -168,7 +168,10 @@ class Membership:
         member = core.members.get(node_id)
         if member is None:
             return
-        core.story("died", node_id, f"{core.name(node_id)} was declared dead: {text}", "warning")
+        missed = member.missed_probes
+        seen = f"{missed} missed probe{'s' if missed > 1 else ''}; " if missed else ""
+        story = f"{core.name(node_id)} was declared dead: {seen}{text}"
+        core.story("died", node_id, story, "warning")
         self._remove(member, MemberState.DEAD)
         core.dead.add(member.record, core.now)
         if announce:
