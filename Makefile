@@ -45,6 +45,7 @@ soak: dev ## the full counts: simulator seeds and table, hostile bytes, kills of
 	@$(PY) -m tests.sim --table --full
 	@$(PY) -m tests.fuzz --frames 1000000
 	@$(PY) -m tests.soak.kills --kills 30
+	@$(PY) -m tests.soak.idle
 
 fuzz: dev ## hostile bytes against frames, tokens and handshakes; make fuzz FRAMES=1000000 for the full count
 	@$(PY) -m tests.fuzz --frames $(FRAMES)

@@ -13,6 +13,7 @@ from typing import Any
 from meshsite import background, exit_codes, mesh_entry, mesh_metrics, told
 from meshsite.client_side import ClientSide
 from meshsite.control import ControlApp
+from meshsite.draining import drain
 from meshsite.engines import Engines
 from meshsite.lane_side import LaneSide
 from meshsite.mesh_entry import Standing
@@ -91,6 +92,7 @@ class RunningNode:
         self.engines = Engines(options, home, self.driver, self.api, lane, self.spawn)
         self.mesh = self._side(found, bound)
         self._peers = PeerRequests(self.api, self.mesh)
+        mesh_metrics.register(self.api.metrics.registry, self.driver, self.mesh)
         self.operator = OperatorDoor(
             self.driver, self.mesh, lambda name: self.spawn(self._load(name)), self.request_stop
         )
@@ -135,6 +137,7 @@ class RunningNode:
         """Ask for an orderly stop; `exited` is set when the engines are gone, or it takes too long."""
         self.api.refuse_new()
         self.driver.post(ev.StopRequested(reason))
+        self.spawn(self._answers_out())
         overdue_s = self.options.stop_grace_s + STOP_MARGIN_S
         asyncio.get_running_loop().call_later(overdue_s, self.exit, exit_codes.CUT_OFF)
 
@@ -220,6 +223,10 @@ class RunningNode:
     def twin_reported(self, text: str) -> None:
         """Another process uses this node's key."""
         self.mesh.twin(text)
+
+    async def _answers_out(self) -> None:
+        await drain(self.api, self.options.stop_grace_s)
+        self.driver.post(ev.AnswersFinished())
 
     # --- what feeds the core ---
 
@@ -325,7 +332,7 @@ class RunningNode:
             loopback_only=self.options.loopback_only,
             host_names=told.host_names(self.options),
             cors_origins=self.options.cors_origins,
-            metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
+            metrics=self.api.metrics.render,
             requests=lambda limit: stories(self.api.records, limit),
             series=lambda minutes: self.series.document(minutes, time.time()),
             can_join=not self.options.client,

@@ -94,7 +94,7 @@ class MeshSide(Side):
         self._options = options
         self._name = name
         self._bound = bound
-        self._config = config.lan()
+        self._config = config.PROFILES[options.network]()
         self.ledger = TokenLedger(found.home)
         self.approvals = Approvals(
             options.approve, lambda: host.waiting_changed(self.approvals.waiting())

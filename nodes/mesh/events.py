@@ -184,6 +184,11 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswersFinished:
+    """After `StopRequested`: no answer is open here any more, whoever asked and whoever computes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class DiskScanned:
     """The models folder was looked through: these could be served from this node's own disk."""
 
@@ -240,6 +245,7 @@ Event = (
     | DropRequested
     | RestartRequested
     | StopRequested
+    | AnswersFinished
     | DiskScanned
     | ModelsAskedFor
     | CatalogueKnown

@@ -60,6 +60,7 @@ _SERVING_EVENTS = (
     ev.DropRequested,
     ev.RestartRequested,
     ev.StopRequested,
+    ev.AnswersFinished,
 )
 
 
@@ -80,6 +81,7 @@ class MeshNode:
         """Unix seconds less monotonic ones, as of the first event."""
         self._last_act: LeaveAndExit | None = None
         """Held back until the others were told."""
+        self._told_others = False
         self._view_due_s = math.inf
         self._viewed_s = -math.inf
 
@@ -200,7 +202,7 @@ class MeshNode:
                 yield effect
 
     def _others_to_tell(self) -> bool:
-        return self.gossip is not None and bool(self.gossip.linked)
+        return self.gossip is not None and not self._told_others and bool(self.gossip.linked)
 
     def _gossip(self, event: GossipEvent, now: float, effects: list[Effect]) -> bool:
         assert self.gossip is not None
@@ -224,6 +226,7 @@ class MeshNode:
                     about = "" if peer == self.me.node_id else peer
                     effects.append(RecordEvent(kind, _sentence(text), level, node_id=about))
                 case LeaveFinished():
+                    self._told_others = True
                     if self._last_act is not None:
                         effects.append(self._last_act)
                 case _:
@@ -302,7 +305,8 @@ class MeshNode:
             return
         said = AnnouncementChanged(self.announcement())
         self._take_gossip(self.gossip.handle(said, now), now, effects)
-        if self._last_act is not None:
+        # A stop does not wait for its engines: they may take seconds to end, and nobody is to ask them.
+        if self._last_act is not None or self.serving.done_answering:
             self._take_gossip(self.gossip.handle(LeaveRequested(), now), now, effects)
 
     # --- what goes out ----------------------------------------------------------------------------

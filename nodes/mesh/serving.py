@@ -6,7 +6,8 @@ Rules:
 - A dropped model's wish is gone until somebody asks for it again.
 - What the mesh asked for gives way to what the operator asks for, and goes back without a word of leaving.
 - A directive of the mesh (left to others, spread over workers) comes before this node's own placement.
-- After `stop` nothing starts any more; when the last run has ended the node may leave.
+- After `stop` nothing starts any more. Once no answer is open the others are told; when the last run has
+  ended too, the node exits.
 """
 
 import math
@@ -66,6 +67,8 @@ class Serving:
         self.load: dict[ModelName, ev.ServerLoadSampled] = {}
         self.engine_starts = 0
         self.stopping = False
+        self.done_answering = False
+        """The node stops and nobody waits for it any more: the others may be told, engines or not."""
         self._leave_when_empty = False
         self._left = False
         self._last_run_id = 0
@@ -133,6 +136,8 @@ class Serving:
                 yield from self._restart(name)
             case ev.StopRequested(reason):
                 yield from self._stop(reason)
+            case ev.AnswersFinished():
+                self.done_answering = self.stopping
             case ev.ServerProgressed() | ev.ServerReady() | ev.ServerExited():
                 yield from self._engine_report(event, now)
             case ev.TimePassed():
@@ -284,7 +289,8 @@ class Serving:
 
     def _reconcile(self, now: float) -> Iterator[Effect]:
         running = any(slot.run for slot in self.slots.values())
-        if self._leave_when_empty and not running and not self._left:
+        answering = self.stopping and not self.done_answering
+        if self._leave_when_empty and not running and not answering and not self._left:
             self._left = True
             reason = "stopped as asked" if self.stopping else "its last model was dropped"
             yield LeaveAndExit(0, reason)

@@ -20,6 +20,7 @@ from nodes.mesh.effects import (
 )
 from nodes.mesh.events import (
     AddressesChanged,
+    AnswersFinished,
     CatalogueKnown,
     DiskScanned,
     EngineFound,
@@ -30,6 +31,7 @@ from nodes.mesh.events import (
     ResourcesSampled,
     ServerExited,
     ServerReady,
+    StopRequested,
     WorkerExited,
     WorkerReady,
 )
@@ -100,6 +102,7 @@ class Engines:
         self.told: list[tuple[float, str, RecordEvent]] = []
         self.findings: list[str] = []
         self.load_s = 1.0
+        self.end_s = 0.05
 
     def carry(self, node: SimNode, effect: Any) -> None:
         """Carry out what a node asked for."""
@@ -113,7 +116,7 @@ class Engines:
                 network.at(network.now + 0.05, self.end_worker, node, run_id, True)
             case StopServer(run_id):
                 self._stopped(node, run_id)
-                network.at(network.now + 0.05, self._exit, node, run_id, True)
+                network.at(network.now + self.end_s, self._exit, node, run_id, True)
             case ResolveModel(name, download):
                 network.at(network.now + 0.1, self._resolve, node, str(name), download)
             case RecordEvent():
@@ -312,6 +315,11 @@ class World:
         self.network.give(
             node, ModelWanted(facts(name, self.boxes[node.name]), None, ModelName(name))
         )
+
+    def stop(self, node: SimNode) -> None:
+        """SIGTERM for a node that answers nobody."""
+        self.network.give(node, StopRequested("bye"))
+        self.network.give(node, AnswersFinished())
 
     def scan(self, node: SimNode, disk: dict[str, float]) -> None:
         """Put these models onto a node's disk, beside none."""
