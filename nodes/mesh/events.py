@@ -126,6 +126,15 @@ class DropRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """The operator wants a node of the mesh, this one or another, to serve nothing for now."""
+
+    node_id: NodeId
+    drained: bool
+    """False: it is to serve again."""
+
+
+@dataclass(frozen=True, slots=True)
 class RestartRequested:
     """The operator wants a failed or running engine started afresh."""
 
@@ -191,6 +200,7 @@ Event = (
     | ServerExited
     | ServerLoadSampled
     | DropRequested
+    | DrainRequested
     | RestartRequested
     | StopRequested
     | DiskScanned

@@ -6,6 +6,7 @@ Rules:
 - A dropped model's wish is gone until somebody asks for it again.
 - What the mesh asked for gives way to what the operator asks for, and goes back without a word of leaving.
 - After `stop` nothing starts any more; when the last run has ended the node may leave.
+- While drained nothing runs or starts; the operator's own wishes are kept until it is undrained.
 """
 
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ class Serving:
         self.load: dict[ModelName, ev.ServerLoadSampled] = {}
         self.engine_starts = 0
         self.stopping = False
+        self.drained = False
+        """An operator wants nothing served here for now (`drains`)."""
         self._leave_when_empty = False
         self._left = False
         self._last_run_id = 0
@@ -64,7 +67,7 @@ class Serving:
             for name, slot in self.slots.items()
             if slot.retry_at_s is not None and slot.run is None and self._waits_for_time(name)
         ]
-        return min(waits, default=None) if not self.stopping else None
+        return min(waits, default=None) if not (self.stopping or self.drained) else None
 
     def _waits_for_time(self, name: ModelName) -> bool:
         # What does not fit waits for memory or a wish: its retry, once past, would be due for ever.
@@ -120,6 +123,22 @@ class Serving:
     def expect(self, name: ModelName, cause: Cause) -> None:
         """Remember that the mesh asks for a model: the next `ModelWanted` for it is not the operator's."""
         self.expected[name] = cause
+
+    def drain(self, drained: bool, now: float) -> list[Effect]:
+        """Serve nothing until told otherwise, or serve again what this node's operator asked for."""
+        if drained == self.drained or self.stopping:
+            return []
+        self.drained = drained
+        if not drained:
+            effects: list[Effect] = [RecordEvent("undrained", "This node serves again.")]
+            return [*effects, *self._reconcile(now)]
+        text = "This node is drained: it takes no new requests; open answers may finish."
+        effects = [RecordEvent("drained", text, "warning")]
+        for name in (*self.expected, *self.causes):
+            effects.extend(self.give_back(name))
+        for name in tuple(self.slots):
+            effects.extend(self._stop_run(name))
+        return effects
 
     def give_back(self, name: ModelName) -> Iterator[Effect]:
         """Serve what the mesh asked for no longer, or no longer wait for its file; the node stays."""
@@ -247,7 +266,7 @@ class Serving:
             self._left = True
             reason = "stopped as asked" if self.stopping else "its last model was dropped"
             yield LeaveAndExit(0, reason)
-        if self.stopping or self.engine is None or self.resources is None:
+        if self.stopping or self.drained or self.engine is None or self.resources is None:
             return
         yield from self._start_missing(now)
 
