@@ -167,6 +167,11 @@ class Duties:
         )
         return without(made, self._standby.spoiled(now))
 
+    @property
+    def looked_s(self) -> float:
+        """When everybody was looked at last; nothing is decided anew before it changes."""
+        return self._looked_s
+
     def why(self, model: ModelName, now: float) -> dict[str, Any]:
         """Return why a model is served as it is (`reasons.why`)."""
         snapshot = self.snapshot(now)

@@ -31,6 +31,7 @@ from nodes.mesh.gossip_events import AnnouncementChanged, GossipEvent, JoinReque
 from nodes.mesh.ids import ModelName
 from nodes.mesh.members import Members
 from nodes.mesh.models_view import complete
+from nodes.mesh.needed import Needed
 from nodes.mesh.own_facts import OwnFacts, announce, disk_lines
 from nodes.mesh.placement import ServingOptions
 from nodes.mesh.routing import RoutingTable, match_name
@@ -70,6 +71,7 @@ class MeshNode:
         self.members = Members()
         self.duties = Duties(me.node_id, self.serving)
         self.drains = Drains()
+        self._needed = Needed()
         self.gossip: GossipNode | None = None
         """None: this node is in no mesh (yet), or a client."""
         self.own = OwnFacts()
@@ -355,6 +357,9 @@ class MeshNode:
         state = state_map(self.me, self.serving)
         state.update(self.members.entries(self._clock_offset_s or 0.0))
         complete(state, self.me.node_id, self.own, self.members, self.duties.tombstones.dropped)
+        if self.gossip is not None:
+            looked_s = self.duties.looked_s
+            self._needed.complete(state, looked_s, lambda: self.duties.snapshot(looked_s))
         return state
 
 
