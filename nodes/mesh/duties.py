@@ -211,6 +211,11 @@ class Duties:
         """Return what passes between this node and others for the sake of splits."""
         return self._splits.lane
 
+    @property
+    def looked_s(self) -> float:
+        """When everybody was looked at last; nothing is decided anew before it changes."""
+        return self._looked_s
+
     def why(self, model: ModelName, now: float) -> dict[str, Any]:
         """Return why a model is served as it is (`reasons.why`)."""
         snapshot = self.snapshot(now)

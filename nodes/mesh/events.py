@@ -170,6 +170,15 @@ class DropRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """The operator wants a node of the mesh, this one or another, to serve nothing for now."""
+
+    node_id: NodeId
+    drained: bool
+    """False: it is to serve again."""
+
+
+@dataclass(frozen=True, slots=True)
 class RestartRequested:
     """The operator wants a failed or running engine started afresh."""
 
@@ -243,6 +252,7 @@ Event = (
     | LaneSampled
     | ServerLoadSampled
     | DropRequested
+    | DrainRequested
     | RestartRequested
     | StopRequested
     | AnswersFinished

@@ -15,6 +15,7 @@ from nodes.mesh import events as ev
 from nodes.mesh.announcement import Announcement
 from nodes.mesh.causes import Cause
 from nodes.mesh.client_events import TableReceived
+from nodes.mesh.drains import Drains, drain_notice
 from nodes.mesh.duties import Duties
 from nodes.mesh.effects import ChangeRoutes, Effect, LeaveAndExit, PublishDelta, RecordEvent
 from nodes.mesh.events import Event
@@ -30,6 +31,7 @@ from nodes.mesh.gossip_events import AnnouncementChanged, GossipEvent, JoinReque
 from nodes.mesh.ids import ModelName
 from nodes.mesh.members import Members
 from nodes.mesh.models_view import complete
+from nodes.mesh.needed import Needed
 from nodes.mesh.own_facts import OwnFacts, announce, disk_lines
 from nodes.mesh.placement import ServingOptions
 from nodes.mesh.routing import RoutingTable, match_name
@@ -72,6 +74,8 @@ class MeshNode:
         self.serving = Serving(options)
         self.members = Members()
         self.duties = Duties(me.node_id, self.serving)
+        self.drains = Drains()
+        self._needed = Needed()
         self.gossip: GossipNode | None = None
         """None: this node is in no mesh (yet), or a client."""
         self.own = OwnFacts()
@@ -115,6 +119,9 @@ class MeshNode:
         if isinstance(event, _SERVING_EVENTS):
             self._before_serving(event, now, effects)
             effects.extend(self._serve(event, now))
+            changed = True
+        elif isinstance(event, ev.DrainRequested):
+            self._drain(event, now, effects)
             changed = True
         else:
             changed = self._take_own(event, now, effects)
@@ -262,10 +269,16 @@ class MeshNode:
     def _noticed(
         self, topic: str, version: int, body: bytes, now: float, effects: list[Effect]
     ) -> bool:
-        """Obey a drop; True: it changed something.
+        """Obey a drop, and a drain of this node; True: it changed something.
 
         A drop that a node hears of as it comes in is older than its operator's `--model`, which lifts it.
         """
+        word = self.drains.take(topic, version, body)
+        if word is not None and word.subject == self.me.node_id:
+            # What was meant for an earlier life of this node, before it was started again, is over.
+            if word.life >= self.me.started_at * 1000:
+                effects.extend(self.serving.drain(word.drained, now))
+            return True
         model = self.duties.noticed(topic, version, body)
         if model is None:
             return model_of(topic) is not None
@@ -289,6 +302,23 @@ class MeshNode:
         version = self.duties.tombstones.next_version(model, unix_ms)
         notice = drop_notice(self.gossip.identity, model, version, dropped, unix_ms // 1000)
         self.duties.noticed(notice.topic, notice.version, notice.body)
+        self._take_gossip(self.gossip.handle(notice, now), now, effects)
+
+    def _drain(self, asked: ev.DrainRequested, now: float, effects: list[Effect]) -> None:
+        """Drain this node, or let another one know that it is to be drained; or the reverse."""
+        if asked.node_id == self.me.node_id:
+            effects.extend(self.serving.drain(asked.drained, now))
+            return
+        view = self.members.get(asked.node_id)
+        if self.gossip is None or view is None:
+            return
+        unix_ms = self._unix_ms(now)
+        version = self.drains.next_version(asked.node_id, unix_ms)
+        notice = drain_notice(
+            self.gossip.identity, asked.node_id, version, asked.drained, view.incarnation,
+            unix_ms // 1000,
+        )  # fmt: skip
+        self.drains.take(notice.topic, notice.version, notice.body)
         self._take_gossip(self.gossip.handle(notice, now), now, effects)
 
     def _asked_here(self, model: ModelName) -> bool:
@@ -339,6 +369,9 @@ class MeshNode:
         )
         state.update(self.members.entries(self._clock_offset_s or 0.0))
         complete(state, self.me.node_id, self.own, self.members, self.duties.tombstones.dropped)
+        if self.gossip is not None:
+            looked_s = self.duties.looked_s
+            self._needed.complete(state, looked_s, lambda: self.duties.snapshot(looked_s))
         return state
 
 

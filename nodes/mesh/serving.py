@@ -8,6 +8,7 @@ Rules:
 - A directive of the mesh (left to others, spread over workers) comes before this node's own placement.
 - After `stop` nothing starts any more. Once no answer is open the others are told; when the last run has
   ended too, the node exits.
+- While drained nothing runs or starts; the operator's own wishes are kept until it is undrained.
 """
 
 import math
@@ -19,6 +20,7 @@ from nodes.mesh.causes import Cause
 from nodes.mesh.directives import Directive, Left, Spread, contradicts
 from nodes.mesh.effects import Effect, LeaveAndExit, RecordEvent, StartServer, StopServer
 from nodes.mesh.ids import ModelName, RunId
+from nodes.mesh.launching import server_plan
 from nodes.mesh.placement import (
     NotPlaced,
     Placed,
@@ -28,7 +30,7 @@ from nodes.mesh.placement import (
     place,
     place_spread,
 )
-from nodes.mesh.plans import EngineFacts, ServerPlan
+from nodes.mesh.plans import EngineFacts
 from nodes.mesh.reconcile import Run, RunState, Slot
 from nodes.mesh.resources import Resources
 from nodes.mesh.serving_story import how_it_ended, sentence
@@ -69,6 +71,8 @@ class Serving:
         self.stopping = False
         self.done_answering = False
         """The node stops and nobody waits for it any more: the others may be told, engines or not."""
+        self.drained = False
+        """An operator wants nothing served here for now (`drains`)."""
         self._leave_when_empty = False
         self._left = False
         self._last_run_id = 0
@@ -87,7 +91,7 @@ class Serving:
             for name, slot in self.slots.items()
             if slot.retry_at_s is not None and slot.run is None and self._waits_for_time(name)
         ]
-        return min(waits, default=None) if not self.stopping else None
+        return min(waits, default=None) if not (self.stopping or self.drained) else None
 
     def _waits_for_time(self, name: ModelName) -> bool:
         # What does not fit waits for memory or a wish: its retry, once past, would be due for ever.
@@ -146,6 +150,22 @@ class Serving:
     def expect(self, name: ModelName, cause: Cause) -> None:
         """Remember that the mesh asks for a model: the next `ModelWanted` for it is not the operator's."""
         self.expected[name] = cause
+
+    def drain(self, drained: bool, now: float) -> list[Effect]:
+        """Serve nothing until told otherwise, or serve again what this node's operator asked for."""
+        if drained == self.drained or self.stopping:
+            return []
+        self.drained = drained
+        if not drained:
+            effects: list[Effect] = [RecordEvent("undrained", "This node serves again.")]
+            return [*effects, *self._reconcile(now)]
+        text = "This node is drained: it takes no new requests; open answers may finish."
+        effects = [RecordEvent("drained", text, "warning")]
+        for name in (*self.expected, *self.causes):
+            effects.extend(self.give_back(name))
+        for name in tuple(self.slots):
+            effects.extend(self._stop_run(name))
+        return effects
 
     def give_back(self, name: ModelName) -> Iterator[Effect]:
         """Serve what the mesh asked for no longer, or no longer wait for its file; the node stays."""
@@ -294,7 +314,7 @@ class Serving:
             self._left = True
             reason = "stopped as asked" if self.stopping else "its last model was dropped"
             yield LeaveAndExit(0, reason)
-        if self.stopping or self.engine is None or self.resources is None:
+        if self.stopping or self.drained or self.engine is None or self.resources is None:
             return
         yield from self._start_missing(now)
 
@@ -356,18 +376,8 @@ class Serving:
     ) -> Iterator[Effect]:
         self._last_run_id += 1
         self.engine_starts += 1
-        options = self.options
-        plan = ServerPlan(
-            run_id=RunId(self._last_run_id),
-            model=placed.wanted.model,
-            context=placed.context,
-            parallel=placed.parallel,
-            draft=placed.wanted.draft,
-            draft_max=options.draft_max,
-            rpc_self=options.rpc_self or (spread is not None and not self._has_devices()),
-            device=options.device,
-            tensor_split=options.tensor_split if spread is None else None,
-            split=spread.plan if spread is not None else None,
+        plan = server_plan(
+            RunId(self._last_run_id), placed, self.options, spread, self._has_devices()
         )
         seats = spread.seats if spread is not None else ()
         slot.run = Run(plan, placed.need_bytes, now, seats)

@@ -104,7 +104,8 @@ class Splits:
     ) -> Iterator[Effect]:
         """See what became of splits and orders."""
         serving = self._serving
-        wanted = frozenset() if serving.stopping else frozenset(serving.wanted)
+        out = serving.stopping or serving.drained
+        wanted = frozenset() if out else frozenset(serving.wanted)
         looked = self.host.look(book.get, wanted, now)
         for name, lost in looked.lost.items():
             parts = ", ".join(f"{self._name(node)}: {why}" for node, why in lost.items())
@@ -113,7 +114,7 @@ class Splits:
             yield RecordEvent("split_lost", text, "warning", name, next(iter(lost)))
             self._plan_anew(name, reelection, now)
         yield from looked.told
-        if serving.stopping:
+        if out:
             self.worker.orders = None
         else:
             self.worker.orders = self.worker.heed(orders(book.splitters(), self._me, dropped))

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nodes.mesh.drains import DRAINED_ROLE
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.own_facts import STATE_OF_RUN
@@ -15,7 +16,6 @@ from nodes.mesh.reconcile import Run, RunState, Slot
 from nodes.mesh.routing import ModelState, RoutingTable, Upstream
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import Entry, State
-from nodes.mesh.split_view import own_workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def routing_table(me: Me, serving: Serving, elsewhere: Iterable[Upstream] = ()) 
         if slot.run is not None
     ]
     running = {u.model for u in upstreams}
-    for name in serving.wanted:
+    for name in () if serving.drained else serving.wanted:
         # Wanted and not failed for good: a client is told to come back rather than that it is unknown.
         slot = serving.slots.get(name)
         if name not in running and name not in serving.unplaced and not (slot and slot.gave_up):
@@ -116,10 +116,12 @@ def _node(me: Me, serving: Serving) -> Entry:
 
 
 def role(me: Me, serving: Serving) -> str:
-    """Return ``client``, ``worker`` (it lends itself to a split), ``host`` (it runs or will run an engine)
-    or ``standby``."""
+    """Return ``client``, ``drained``, ``worker`` (it lends itself to a split), ``host`` (it runs or will
+    run an engine) or ``standby``."""
     if me.is_client:
         return "client"
+    if serving.drained:
+        return DRAINED_ROLE
     if serving.lent_to:
         return "worker"
     hosting = (
@@ -132,6 +134,8 @@ def _node_state(serving: Serving) -> str:
     if serving.stopping:
         return "stopping"
     slots = serving.slots.values()
+    if serving.drained:
+        return "draining" if any(slot.run for slot in slots) else "drained"
     if any(slot.run and slot.run.state is RunState.READY for slot in slots):
         return "serving"
     if any(slot.run for slot in slots) or serving.resolving:
@@ -203,7 +207,6 @@ def _model(me: Me, serving: Serving, name: ModelName) -> Entry:
         "requests_per_s": load.requests_per_s if load else 0.0,
         "tokens_per_s": load.tokens_per_s if load else 0.0,
         "ttfb_p50_ms": load.ttfb_p50_ms if load else None,
-        "workers": own_workers(serving, name),
     }
 
 
@@ -217,6 +220,8 @@ def _standing(serving: Serving, name: ModelName, slot: Slot) -> tuple[str, str, 
         return "cold", "stopped", "The node is stopping."
     if name in serving.resolving:
         return "loading", "resolving", ""
+    if serving.drained:
+        return "cold", "drained", "This node is drained: it serves it again once it is undrained."
     if name in serving.refused:
         return "cold", "failed", serving.refused[name]
     if slot.gave_up:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nodes.mesh.announcement import Announcement
+from nodes.mesh.drains import accept_drain
 from nodes.mesh.effects import (
     LeaveAndExit,
     RecordEvent,
@@ -271,7 +272,11 @@ class World:
         plain = birth.identity
         judge = replace(
             plain,
-            accept_notice=lambda *shown: plain.accept_notice(*shown) or accept_drop(plain, *shown),
+            accept_notice=lambda *shown: (
+                plain.accept_notice(*shown)
+                or accept_drop(plain, *shown)
+                or accept_drain(plain, *shown)
+            ),
         )
         made_by = Unwatched if self._quiet else MeshNode
         node = made_by(me, self.boxes[birth.name].options)
