@@ -43,7 +43,7 @@ runtime_of_this_machine() { # prints "NAME VERSION"
 
 older() { # A B: is version A older than B?
     a=$1. b=$2. i=0
-    while [ $i -lt 2 ]; do
+    while [ "$i" -lt 2 ]; do
         x=${a%%.*} y=${b%%.*} a=${a#*.} b=${b#*.} i=$((i + 1))
         [ "${x:-0}" -lt "${y:-0}" ] && return 0
         [ "${x:-0}" -gt "${y:-0}" ] && return 1
@@ -186,7 +186,7 @@ sign_for_macos() { # a program that came by a copy and is not signed here is kil
     [ "$(uname -s)" = Darwin ] || return 0
     say "signing for macOS"
     for tool in codesign xattr; do
-        command -v $tool >/dev/null 2>&1 ||
+        command -v "$tool" >/dev/null 2>&1 ||
             fail "$tool is missing, and macOS ends programs that are not signed here. Run: xcode-select --install"
     done
     xattr -cr "$dest" >"$scratch" 2>&1 ||
@@ -203,7 +203,7 @@ try_out() { # the engine and the command, at their final place
         [ -f "$dest/engine/$program" ] || continue
         word=--version
         [ "$program" = llama-server ] || word=--help
-        "$dest/engine/$program" $word >"$scratch" 2>&1 ||
+        "$dest/engine/$program" "$word" >"$scratch" 2>&1 ||
             fail "The engine's $program does not run here: $(last_line "$scratch"). If the disk of $prefix is mounted noexec, choose another: $0 --prefix DIR"
     done
     "$dest/mesh-llm" --version >"$scratch" 2>&1 ||
