@@ -53,6 +53,7 @@ _SERVING_EVENTS = (
     ev.ServerProgressed,
     ev.ServerReady,
     ev.ServerExited,
+    ev.ServerDrafted,
     ev.ServerLoadSampled,
     ev.DropRequested,
     ev.RestartRequested,

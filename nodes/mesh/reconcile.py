@@ -7,7 +7,7 @@ Decides start, restart after a backoff, and giving up. Does not know why a model
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nodes.mesh.events import ServerReady
+from nodes.mesh.events import ServerDrafted, ServerReady
 from nodes.mesh.plans import ServerPlan
 
 RESTART_DELAY_FIRST_S = 1.0
@@ -46,6 +46,8 @@ class Run:
     fraction: float | None = None
     ready: ServerReady | None = None
     ready_at_s: float | None = None
+    drafted: ServerDrafted | None = None
+    """None: no draft model, or nothing was guessed yet."""
 
 
 @dataclass(slots=True)

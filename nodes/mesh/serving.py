@@ -112,6 +112,9 @@ class Serving:
                 yield from self._restart(name)
             case ev.StopRequested(reason):
                 yield from self._stop(reason)
+            case ev.ServerDrafted(run_id):
+                if (found := self.run_of(run_id)) is not None:
+                    found[1].drafted = event
             case ev.ServerProgressed() | ev.ServerReady() | ev.ServerExited():
                 yield from self._engine_report(event, now)
             case ev.TimePassed():
@@ -292,9 +295,17 @@ class Serving:
         slot.run = Run(plan, placed.need_bytes, now)
         slot.starts += 1
         slot.retry_at_s = None
-        text = f"Starting {plan.name}: {plan.parallel} slots of {plan.context} tokens."
+        text = f"Starting {plan.name}: {plan.parallel} slots of {plan.context} tokens{self._drafts(plan)}."
         yield RecordEvent("engine_starting", text, model=placed.wanted.model.name)
         yield StartServer(plan)
+
+    def _drafts(self, plan: ServerPlan) -> str:
+        """Return what is to be said of the draft model at a start; empty: there is none."""
+        if plan.draft is not None:
+            return f", {plan.draft.name} guesses ahead"
+        wish = self.wanted.get(plan.model.name)
+        left_out = wish.draft.name if wish and wish.draft else ""
+        return f", without its draft {left_out}, for which there is no room" if left_out else ""
 
 
 def _sentence(reason: str) -> str:
