@@ -1,11 +1,12 @@
 # The project's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test dev check fast scenarios sim soak fuzz screenshots bench lock clean
+.PHONY: help setup run test dev check fast scenarios sim soak fuzz screenshots bench bundle lock clean
 PY := .venv/bin/python
 ARGS ?=
 RUNS ?= 1
 SEED ?=
 OF ?= members
+OUT ?= dist
 FRAMES ?= 20000
 
 help: ## this list
@@ -55,6 +56,9 @@ screenshots: dev ## the README's pictures of the console anew, from a scripted n
 
 bench: setup ## paired measurements against nginx and LiteLLM; writes docs/benchmarks.md (minutes)
 	@$(PY) -m benchmarks --write $(ARGS)
+
+bundle: setup ## one tar.gz that sets a like machine up with no network, into dist/ (or OUT=FOLDER)
+	@$(PY) -m deploy.bundle --out "$(OUT)"
 
 lock: ## pin requirements.in and requirements-dev.in anew, with hashes (needs uv)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url requirements.in -o requirements.txt

@@ -135,6 +135,8 @@ class Duties:
         if slot is None or slot.run is None:
             return
         ready = slot.run.ready
+        if event.in_flight == 1:
+            slot.note_speed(event.tokens_per_s)
         meter = self._meters.setdefault(event.model, Meter(now))
         slots = ready.slots if ready else slot.run.plan.parallel
         meter.sampled(event.in_flight, slots, event.requests_per_s, now)

@@ -89,6 +89,17 @@ class ServerReady:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerDrafted:
+    """How well an engine's draft model guesses, since that engine's start."""
+
+    run_id: RunId
+    guessed: int
+    """Tokens that the draft proposed."""
+    accepted: int
+    """Those of them that the model would have said itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerExited:
     """The engine is gone, asked or not."""
 
@@ -250,6 +261,7 @@ Event = (
     | WorkerReady
     | WorkerExited
     | LaneSampled
+    | ServerDrafted
     | ServerLoadSampled
     | DropRequested
     | DrainRequested

@@ -166,6 +166,8 @@ def _cold(name: str) -> Entry:
         "state": "elsewhere",
         "reason": "",
         "draft": None,
+        "draft_tokens": 0,
+        "draft_acceptance": None,
         "need_bytes": 0,
         "starts": 0,
         "in_flight": 0,

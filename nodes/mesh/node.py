@@ -56,6 +56,7 @@ _SERVING_EVENTS = (
     ev.ServerProgressed,
     ev.ServerReady,
     ev.ServerExited,
+    ev.ServerDrafted,
     ev.ServerLoadSampled,
     ev.WorkerReady,
     ev.WorkerExited,

@@ -33,7 +33,7 @@ from nodes.mesh.placement import (
 from nodes.mesh.plans import EngineFacts
 from nodes.mesh.reconcile import Run, RunState, Slot
 from nodes.mesh.resources import Resources
-from nodes.mesh.serving_story import how_it_ended, sentence
+from nodes.mesh.serving_story import how_it_ended, how_it_starts, sentence
 
 REFUSED_MAX = 32
 """Refused wishes that are still shown, with their reasons; the oldest goes first."""
@@ -133,7 +133,6 @@ class Serving:
                 yield RecordEvent("model_refused", reason, "error", name)
             case ev.ServerLoadSampled():
                 self.load[event.model] = event
-                self._note_speed(event)
             case ev.DropRequested():
                 yield from self._drop(event)
             case ev.RestartRequested(name):
@@ -142,6 +141,9 @@ class Serving:
                 yield from self._stop(reason)
             case ev.AnswersFinished():
                 self.done_answering = self.stopping
+            case ev.ServerDrafted(run_id):
+                if (found := self.run_of(run_id)) is not None:
+                    found[1].drafted = event
             case ev.ServerProgressed() | ev.ServerReady() | ev.ServerExited():
                 yield from self._engine_report(event, now)
             case ev.TimePassed():
@@ -383,17 +385,9 @@ class Serving:
         slot.run = Run(plan, placed.need_bytes, now, seats)
         slot.starts += 1
         slot.retry_at_s = None
-        over = f" over {len(spread.seats)} nodes" if spread is not None else ""
-        text = f"Starting {plan.name}{over}: {plan.parallel} slots of {plan.context} tokens."
+        text = how_it_starts(plan, self.wanted.get(plan.model.name), len(seats))
         yield RecordEvent("engine_starting", text, model=placed.wanted.model.name)
         yield StartServer(plan)
-
-    def _note_speed(self, sample: ev.ServerLoadSampled) -> None:
-        """Remember how fast one stream is here alone: what a split is compared with."""
-        slot = self.slots.get(sample.model)
-        alone = slot is not None and slot.run is not None and slot.run.plan.split is None
-        if slot is not None and alone and sample.in_flight == 1:
-            slot.solo_tokens_per_s = max(slot.solo_tokens_per_s or 0.0, sample.tokens_per_s)
 
     def _has_devices(self) -> bool:
         return self.resources is not None and bool(self.resources.devices)

@@ -12,6 +12,7 @@ from nodes.mesh.drains import DRAINED_ROLE
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.own_facts import STATE_OF_RUN
+from nodes.mesh.placement import Wanted
 from nodes.mesh.reconcile import Run, RunState, Slot
 from nodes.mesh.routing import ModelState, RoutingTable, Upstream
 from nodes.mesh.serving import Serving
@@ -196,7 +197,7 @@ def _model(me: Me, serving: Serving, name: ModelName) -> Entry:
         "state": state,
         "reason": reason,
         **_resolving(serving, name),
-        "draft": wish.draft.name if wish and wish.draft else None,
+        **_drafting(slot.run, wish),
         "need_bytes": _need_bytes(serving, name, slot),
         "starts": slot.starts,
         "node_count": 1 if slot.run and slot.run.state is RunState.READY else 0,
@@ -252,6 +253,19 @@ def _running(run: Run | None) -> dict[str, Any]:
         "slots": ready.slots if ready else run.plan.parallel if run else 0,
         "phase": run.phase if run else "",
         "progress": run.fraction if run else None,
+    }
+
+
+def _drafting(run: Run | None, wish: Wanted | None) -> dict[str, Any]:
+    """Return the draft model in use, or to be used, and which share of its guesses was right."""
+    draft = run.plan.draft if run else wish.draft if wish else None
+    drafted = run.drafted if run else None
+    return {
+        "draft": draft.name if draft else None,
+        "draft_tokens": drafted.guessed if drafted else 0,
+        "draft_acceptance": round(drafted.accepted / drafted.guessed, 3)
+        if drafted and drafted.guessed
+        else None,
     }
 
 

@@ -36,6 +36,7 @@ def model_entry(name: str, **changes: Any) -> dict[str, Any]:
         "capabilities": ["tools"], "need_bytes": 40_000_000, "node_count": 1, "nodes": [NODE_ID],
         "starts": 1, "in_flight": 0, "requests": 12, "tokens": 3456, "requests_per_s": 0.2,
         "tokens_per_s": 41.5, "ttfb_p50_ms": 8.0, "draft": None,
+        "draft_tokens": 0, "draft_acceptance": None,
     }  # fmt: skip
     return {**entry, **changes}
 
