@@ -85,8 +85,9 @@ def announce(
 ) -> Announcement:
     """Return what is to be said now; every list is cut to what gossip carries."""
     resources = serving.resources
-    # A drained node has nothing to offer: no decision of any node counts on it.
-    engine = None if serving.drained else serving.engine
+    # A node that is drained, or goes, has nothing to offer: no decision of any node counts on it.
+    away = serving.drained or serving.stopping
+    engine = None if away else serving.engine
     offered = [line for line in _files(serving, own) if line.name not in words.spoiled]
     return Announcement(
         name=name[: limits.NAME_CHARS_MAX],
@@ -95,7 +96,7 @@ def announce(
         ],
         role=role,
         software=software[: limits.NAME_CHARS_MAX],
-        memory_bytes=resources.offered_bytes if resources and not serving.drained else 0,
+        memory_bytes=resources.offered_bytes if resources and not away else 0,
         serving=tuple(_lines(serving))[: limits.SERVING_MAX],
         on_disk=tuple(offered[: limits.MODELS_ON_DISK_MAX]),
         wanted=tuple(_wishes(serving, own, words.dropped))[: limits.MODELS_WANTED_MAX],

@@ -35,6 +35,7 @@ class Splits:
         self._serving = serving
         self._reasons = reasons
         self._rtts_ms: dict[NodeId, float] = {}
+        self._rtts_now_ms: dict[NodeId, float] = {}
         self._names: dict[NodeId, str] = {}
         """Of everybody seen in this mesh lately (as many as gossip keeps): also of those that are gone."""
         self._planned_anew: dict[ModelName, Election | None] = {}
@@ -52,13 +53,16 @@ class Splits:
                 del self._names[next(iter(self._names))]
             if view.rtt_s is None:
                 self._rtts_ms.pop(view.node_id, None)
+                self._rtts_now_ms.pop(view.node_id, None)
             else:
                 rtt_ms = round(view.rtt_s * 1000, 2)
+                self._rtts_now_ms[view.node_id] = rtt_ms
                 self._rtts_ms[view.node_id] = min(rtt_ms, self._rtts_ms.get(view.node_id, rtt_ms))
 
     def left_mesh(self) -> None:
         """This node is in another mesh now."""
         self._rtts_ms.clear()
+        self._rtts_now_ms.clear()
         self._names.clear()
 
     def worker_report(self, event: ev.WorkerReady | ev.WorkerExited) -> Iterator[Effect]:
@@ -106,7 +110,7 @@ class Splits:
         serving = self._serving
         out = serving.stopping or serving.drained
         wanted = frozenset() if out else frozenset(serving.wanted)
-        looked = self.host.look(book.get, wanted, now)
+        looked = self.host.look(book.get, wanted, self._rtts_now_ms, now)
         for name, lost in looked.lost.items():
             parts = ", ".join(f"{self._name(node)}: {why}" for node, why in lost.items())
             text = f"{name} lost a part of its split ({parts}); it is planned anew."
@@ -117,7 +121,9 @@ class Splits:
         if out:
             self.worker.orders = None
         else:
-            self.worker.orders = self.worker.heed(orders(book.splitters(), self._me, dropped))
+            # Of a model that is dropped the open answers come to their end: the host says when.
+            refused = dropped - {self.worker.model}
+            self.worker.orders = self.worker.heed(orders(book.splitters(), self._me, refused))
 
     def act(
         self, reelection: Reelection, disk: tuple[ModelFacts, ...], now: float
