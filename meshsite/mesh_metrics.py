@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from meshsite.side import Side
@@ -17,11 +16,9 @@ from nodes.mesh.members import shown_state
 from nodes.runtime.driver import Driver
 
 
-def render(driver: Driver, mesh: Side) -> bytes:
-    """Return the metrics in Prometheus' text format."""
-    registry = CollectorRegistry()
+def register(registry: CollectorRegistry, driver: Driver, mesh: Side) -> None:
+    """Have the mesh's metrics in this registry too: one page, the same on both ports."""
     registry.register(_MeshCollector(driver, mesh))
-    return generate_latest(registry)
 
 
 class _MeshCollector(Collector):

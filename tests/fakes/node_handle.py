@@ -115,8 +115,20 @@ class ScriptedOperator:
     async def revoke(self, node_id: str) -> OperatorResult:
         return await self._note("revoke", node_id)
 
+    async def block(self, node_id: str) -> OperatorResult:
+        return await self._note("block", node_id)
+
+    async def drain(self, node_id: str) -> OperatorResult:
+        return await self._note("drain", node_id)
+
+    async def undrain(self, node_id: str) -> OperatorResult:
+        return await self._note("undrain", node_id)
+
     async def approve(self, node_id: str) -> OperatorResult:
         return await self._note("approve", node_id)
+
+    async def reject(self, node_id: str) -> OperatorResult:
+        return await self._note("reject", node_id)
 
     async def rotate(self) -> OperatorResult:
         return await self._note("rotate", "")
