@@ -92,7 +92,7 @@ class LittleBundle:
         """Run the installer."""
         return subprocess.run(
             [str(self.root / "install.sh"), *words], env=self.environment(**env), cwd=self.machine,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110,
         )  # fmt: skip
 
     def install(self, *words: str) -> str:

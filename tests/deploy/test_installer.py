@@ -112,7 +112,7 @@ def test_what_a_killed_run_left_is_redone(little: LittleBundle) -> None:
         [str(little.root / "install.sh")], env=little.environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (little.home / "here").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -132,12 +132,12 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_half_made(little: LittleBundl
         [str(little.root / "install.sh")], env=little.environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (little.home / "here").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     run.send_signal(signal.SIGTERM)
-    assert run.wait(20) == 130
+    assert run.wait(60) == 130
     assert little.versions == set()
 
 
