@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import socket
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -221,9 +220,3 @@ def _complete(port: int, prompt: str, tokens: int) -> str:
     )  # fmt: skip
     with urllib.request.urlopen(request, timeout=120) as answer:
         return str(json.load(answer)["content"])
-
-
-def closed(port: int) -> bool:
-    """Return whether nobody listens there."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) != 0
