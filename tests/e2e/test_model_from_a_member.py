@@ -11,6 +11,7 @@ import pytest
 from models_registry.catalogue import entries
 from models_registry.demo.synthesize import synthesize
 from tests.e2e.mesh_processes import MeshProcesses, mesh, wait_state
+from tests.e2e.node_process import NodeProcess
 from tests.fakes.hub import FakeHub
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine]
@@ -42,6 +43,10 @@ def folder_with(tmp_path: Path, name: str, *models: tuple[Path, str]) -> str:
     return str(folder)
 
 
+def answer_of(node: NodeProcess) -> object:
+    return node.post("/v1/completions", {"model": "large-1b-q8_0", "prompt": "a"})[1]
+
+
 def test_load_fetches_from_the_member_with_progress_and_asks_no_hub(
     made: MeshProcesses, tmp_path: Path, models_dir: Path, large: Path, hub: FakeHub
 ) -> None:
@@ -59,7 +64,7 @@ def test_load_fetches_from_the_member_with_progress_and_asks_no_hub(
     )
     asking = threading.Thread(target=b.command, args=("load", "large-1b-q8_0"))
     asking.start()
-    b.wait_for(lambda: "fetching from box-a" in json.dumps(b.status()), "its progress")
+    b.wait_for(lambda: "fetching from box-a" in json.dumps(answer_of(b)), "its progress")
     asking.join()
     assert "Large-1B-Q8_0 was fetched from box-a." in b.output
     arrived = Path(b_folder) / "Large-1B-Q8_0.gguf"
