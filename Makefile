@@ -37,7 +37,7 @@ scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to
 	@for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
 	  $(PY) -m pytest -q tests/e2e -k scenario || exit 1; done
 
-sim: dev ## the simulator: make sim SEED=n replays one seed, without it a swarm runs; OF=serving for whole nodes
+sim: dev ## the simulator: make sim SEED=n replays one seed, without it a swarm runs; OF=serving or OF=split for whole nodes
 	@$(PY) -m tests.sim --of $(OF) $(if $(SEED),--seed $(SEED),--swarm 20)
 
 soak: dev ## the full counts: simulator seeds and table, hostile bytes, kills of real nodes (an hour; not part of the gate)

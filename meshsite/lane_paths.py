@@ -35,6 +35,7 @@ class LaneLinks(Protocol):
     on_standing: Callable[[], None]
 
     def addresses_of(self, node_id: NodeId) -> Sequence[Address]: ...
+    def use_failed(self, node_id: NodeId) -> None: ...
 
 
 class LanePaths:
@@ -73,6 +74,11 @@ class LanePaths:
         except DialError as error:
             raise SplitFault(f"{self._name_of(peer)} cannot be reached ({error})") from error
         process.set_endpoint(peer, await address.ask(link))
+
+    def doubt(self, peer: NodeId) -> None:
+        """A tunnel broke: whoever knows the peer's life is asked, so that a death is known at once."""
+        if self._links is not None:
+            self._links.use_failed(peer)
 
     async def open_quic(self, peer: NodeId) -> socket.socket:
         """Return the lane's end of a new stream to a peer (`LaneProcess`). Raises: ConnectionError."""

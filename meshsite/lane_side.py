@@ -196,6 +196,7 @@ class LaneSide:
         if peer is not None and self.supervisor is not None:
             log.warning("The tunnel to %s is gone: %s.", self._name(peer), reason)
             self.supervisor.tunnel_lost(port, self._name(peer))
+            self._paths.doubt(peer)
 
     def _ports_lost(self) -> None:
         """The lane process died, and with it every way to a worker."""

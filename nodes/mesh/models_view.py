@@ -13,6 +13,7 @@ from nodes.mesh.members import Members
 from nodes.mesh.own_facts import OwnFacts
 from nodes.mesh.routing import ModelState
 from nodes.mesh.snapshot import Entry, State
+from nodes.mesh.split_view import announced_workers
 
 _RUNS = frozenset({ModelState.LOADING, ModelState.READY, ModelState.DRAINING})
 """States of a line behind which there is an engine, or will be; a node that only waits is no host."""
@@ -74,6 +75,7 @@ def _elsewhere(members: Members) -> defaultdict[str, _Elsewhere]:
                     "in_flight": load.in_flight if load else 0,
                     "tokens_per_s": load.tokens_per_s if load else 0.0,
                     "ttfb_p50_ms": load.ttfb_p50_ms if load else None,
+                    "workers": announced_workers(said, line.name),
                 }
             )
             there.capabilities.update(line.capabilities)
@@ -113,7 +115,8 @@ def _own_host(entry: Entry, node_id: NodeId) -> list[dict[str, Any]]:
     if entry["state"] not in ("loading", "ready", "draining"):
         return []
     kept = ("state", "slots", "context", "in_flight", "tokens_per_s", "ttfb_p50_ms")
-    return [{"node_id": node_id, **{key: entry[key] for key in kept}}]
+    workers = entry.get("workers", [])
+    return [{"node_id": node_id, **{key: entry[key] for key in kept}, "workers": workers}]
 
 
 def _cold(name: str) -> Entry:

@@ -35,6 +35,7 @@ from nodes.mesh.placement import ServingOptions
 from nodes.mesh.routing import RoutingTable, match_name
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import State, difference
+from nodes.mesh.split_view import split_entry
 from nodes.mesh.tombstones import drop_notice, model_of
 from nodes.mesh.view import Me, role, routing_table, state_map
 
@@ -54,6 +55,8 @@ _SERVING_EVENTS = (
     ev.ServerReady,
     ev.ServerExited,
     ev.ServerLoadSampled,
+    ev.WorkerReady,
+    ev.WorkerExited,
     ev.DropRequested,
     ev.RestartRequested,
     ev.StopRequested,
@@ -112,7 +115,7 @@ class MeshNode:
             effects.extend(self._serve(event, now))
             changed = True
         else:
-            changed = self._take_own(event, now)
+            changed = self._take_own(event, now, effects)
         if isinstance(event, ev.TimePassed):
             due_s = self.serving.deadline
             changed = due_s is not None and due_s <= now
@@ -163,17 +166,17 @@ class MeshNode:
 
     # --- parts ------------------------------------------------------------------------------------
 
-    def _take_own(self, event: Input, now: float) -> bool:
+    def _take_own(self, event: Input, now: float, effects: list[Effect]) -> bool:
         """Take what the shell tells of this node itself; return whether anything changed."""
         match event:
             case ev.DiskScanned(models):
                 lines = disk_lines(models, self.serving.options)
                 self.own = replace(self.own, on_disk=models, disk_lines=lines)
-                self.duties.take(event, now)
+                effects.extend(self.duties.take(event, now))
             case ev.ModelsAskedFor(names):
                 self.own = replace(self.own, asked_for=names)
-            case ev.CatalogueKnown():
-                self.duties.take(event, now)
+            case ev.CatalogueKnown() | ev.LaneSampled():
+                effects.extend(self.duties.take(event, now))
             case ev.AddressesChanged(addresses):
                 self.own = replace(self.own, addresses=addresses)
             case TableReceived(hosts):
@@ -231,7 +234,7 @@ class MeshNode:
 
     def _before_serving(self, event: ev.Event, now: float, effects: list[Effect]) -> None:
         """What the mesh must know of an operator's wish or drop, and the duties of an engine's report."""
-        self.duties.take(event, now)
+        effects.extend(self.duties.take(event, now))
         if self.gossip is None:
             return
         match event:
@@ -269,7 +272,9 @@ class MeshNode:
             return True
         if model in serving.expected:
             effects.extend(serving.give_back(model))
-        effects.extend(self._serve(ev.DropRequested(model, leave_after=True), now))
+        # A worker of its split goes to standby, whatever it was started with (Pinned 9).
+        leave = not self.duties.lends(model)
+        effects.extend(self._serve(ev.DropRequested(model, leave_after=leave), now))
         return True
 
     def _tell_drop(
@@ -325,6 +330,9 @@ class MeshNode:
 
     def _state(self) -> State:
         state = state_map(self.me, self.serving)
+        state["split"] = split_entry(
+            self.me.node_id, self.serving, self.duties.lane, self.duties.works_for
+        )
         state.update(self.members.entries(self._clock_offset_s or 0.0))
         complete(state, self.me.node_id, self.own, self.members, self.duties.tombstones.dropped)
         return state

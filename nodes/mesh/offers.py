@@ -64,6 +64,7 @@ class Work:
     host: NodeId
     term: int
     ready: bool
+    rpc_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,9 @@ def offer_of(node_id: NodeId, said: Announcement, rank_last: bool = False) -> Of
             for li in said.splits
         },
         works={
-            ModelName(li.model): Work(NodeId(li.host.hex()), li.term, li.state == "ready")
+            ModelName(li.model): Work(
+                NodeId(li.host.hex()), li.term, li.state == "ready", li.rpc_port
+            )
             for li in said.works
         },
         rtts_ms={NodeId(li.node_id.hex()): li.rtt_ms for li in said.rtts},
@@ -181,6 +184,10 @@ class MeshSnapshot:
     """Models that an operator dropped: no wish and no promotion counts for them."""
     catalogue: Mapping[ModelName, int] = field(default_factory=dict)
     """Sizes in bytes of what could be downloaded, under each name that people use for it."""
+    held_out: Mapping[NodeId, str] = field(default_factory=dict)
+    """Nodes that this one does not take as workers for now, and why (`split_faults`)."""
+    broken: frozenset[tuple[ModelName, int]] = frozenset()
+    """Splits of this node, by term, that have lost a part: they do not go on."""
 
     @property
     def own(self) -> Offer:
@@ -239,6 +246,16 @@ class MeshSnapshot:
                 continue
             found[wish] = kept
         return found
+
+    @cached_property
+    def short_of_memory(self) -> bool:
+        """Return whether a wish waits for memory: somebody has its file, and nobody can hold it alone."""
+        for names in self.unserved.values():
+            for name in names:
+                held = [o for o in self.offers.values() if name in o.on_disk]
+                if held and not any(o.can_hold(name) for o in held):
+                    return True
+        return False
 
     def _wishes(self) -> Iterable[ModelName]:
         for offer in self.offers.values():

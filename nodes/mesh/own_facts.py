@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodes.mesh import limits
-from nodes.mesh.announcement import MIB, Announcement, ModelOnDiskLine, RateLine, ServedModelLine
+from nodes.mesh.announcement import (
+    MIB,
+    Announcement,
+    ModelOnDiskLine,
+    RateLine,
+    ServedModelLine,
+    SplitLine,
+    WorkLine,
+)
 from nodes.mesh.causes import Cause
 from nodes.mesh.ids import ModelName
 from nodes.mesh.model_facts import ModelFacts
@@ -49,6 +57,10 @@ class MeshWords:
     """Models whose files it could not serve: it does not offer them for now."""
     dropped: frozenset[ModelName] = frozenset()
     """Wishes that an operator cancelled."""
+    splits: tuple[SplitLine, ...] = ()
+    """Splits that it hosts."""
+    works: tuple[WorkLine, ...] = ()
+    """What it lends to another host's split."""
 
 
 def disk_lines(
@@ -89,6 +101,8 @@ def announce(
         rates=words.rates[: limits.RATES_MAX],
         rpc_version=engine.rpc_version[: limits.NAME_CHARS_MAX] if engine else "",
         engine=engine.version[: limits.NAME_CHARS_MAX] if engine else "",
+        splits=words.splits[: limits.SPLITS_MAX],
+        works=words.works[: limits.SPLITS_MAX],
     )
 
 
@@ -130,10 +144,13 @@ def _line(model: ModelName, run: Run, cause: Cause | None, wanted: bool) -> Serv
     # An engine that ends and is wanted is being restarted: nobody else is to take its model over.
     restarts = wanted and run.state is RunState.STOPPING
     state = ModelState.LOADING if restarts else STATE_OF_RUN[run.state]
+    slots = ready.slots if ready else run.plan.parallel
+    if run.plan.split is not None and state is not ModelState.READY:
+        slots = 0  # Nobody is to take it for one that runs here alone (`Offer.runs_alone`).
     return ServedModelLine(
         name=model,
         state=state.value,
-        slots=ready.slots if ready else run.plan.parallel,
+        slots=slots,
         context=ready.context if ready else run.plan.context,
         capabilities=tuple(sorted(c.value for c in run.plan.model.capabilities)),
         cause=cause.value if cause else "",

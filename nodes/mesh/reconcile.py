@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from nodes.mesh.events import ServerReady
 from nodes.mesh.plans import ServerPlan
+from nodes.mesh.split_seats import Seat
 
 RESTART_DELAY_FIRST_S = 1.0
 """Wait before the first restart of an engine that ended by itself; doubles with each failure."""
@@ -41,6 +42,8 @@ class Run:
     plan: ServerPlan
     need_bytes: int
     started_at_s: float
+    seats: tuple[Seat, ...] = ()
+    """Of a split, host first."""
     state: RunState = RunState.STARTING
     phase: str = "starting"
     fraction: float | None = None
@@ -58,6 +61,8 @@ class Slot:
     retry_at_s: float | None = None
     """When to try again; None: at once, unless `gave_up`."""
     gave_up: bool = False
+    solo_tokens_per_s: float | None = None
+    """The fastest that one stream was seen to be while this node served the model alone."""
     reason: str = ""
     """Why it is not running, for people; empty while all is well."""
 

@@ -15,6 +15,7 @@ from nodes.mesh.reconcile import Run, RunState, Slot
 from nodes.mesh.routing import ModelState, RoutingTable, Upstream
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import Entry, State
+from nodes.mesh.split_view import own_workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,6 @@ def state_map(me: Me, serving: Serving) -> State:
     state: State = {
         "node": _node(me, serving),
         "engine": _engine(serving),
-        "split": _split(me, serving),
     }
     if serving.resources is not None:
         state["resources"] = _resources(serving)
@@ -116,9 +116,12 @@ def _node(me: Me, serving: Serving) -> Entry:
 
 
 def role(me: Me, serving: Serving) -> str:
-    """Return ``client``, ``host`` (it runs or will run an engine) or ``standby``."""
+    """Return ``client``, ``worker`` (it lends itself to a split), ``host`` (it runs or will run an engine)
+    or ``standby``."""
     if me.is_client:
         return "client"
+    if serving.lent_to:
+        return "worker"
     hosting = (
         any(slot.run for slot in serving.slots.values()) or serving.wanted or serving.resolving
     )
@@ -149,12 +152,6 @@ def _engine(serving: Serving) -> Entry:
         "reason": serving.engine_reason,
         "starts": serving.engine_starts,
     }
-
-
-def _split(me: Me, serving: Serving) -> Entry:
-    running = any(slot.run for slot in serving.slots.values())
-    entries = [{"node_id": me.node_id, "via": "local", "share": 1.0}] if running else []
-    return {"rpc_entries": entries, "tensor_split": None}
 
 
 def _resources(serving: Serving) -> Entry:
@@ -206,6 +203,7 @@ def _model(me: Me, serving: Serving, name: ModelName) -> Entry:
         "requests_per_s": load.requests_per_s if load else 0.0,
         "tokens_per_s": load.tokens_per_s if load else 0.0,
         "ttfb_p50_ms": load.ttfb_p50_ms if load else None,
+        "workers": own_workers(serving, name),
     }
 
 

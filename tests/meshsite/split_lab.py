@@ -50,6 +50,10 @@ class Links:
         self.transport = node.transport
         self.on_standing = lambda: None
         self._lab = links
+        self.doubted: list[NodeId] = []
+
+    def use_failed(self, node_id: NodeId) -> None:
+        self.doubted.append(node_id)
 
     def addresses_of(self, node_id: NodeId) -> Sequence[Address]:
         return [one.address for one in self._lab.nodes if one.id == node_id]
