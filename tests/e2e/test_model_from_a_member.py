@@ -91,6 +91,26 @@ def test_joiner_gets_the_model_it_is_started_with_from_the_member(
     assert hub.requests == []
 
 
+def test_model_that_the_mesh_assigns_comes_from_the_member(
+    made: MeshProcesses, tmp_path: Path, models_dir: Path, hub: FakeHub
+) -> None:
+    """A has both and serves the first; the joiner, whose disk is empty, is asked for the second."""
+    entry = min(entries(), key=lambda one: one.size_bytes)
+    tiny = models_dir / "tiny.gguf"
+    a_folder = folder_with(tmp_path, "a-models", (tiny, "tiny"), (tiny, entry.stem))
+    b_folder = folder_with(tmp_path, "b-models")
+    a = made.start(
+        "box-a", "--models-dir", a_folder, "--model", "tiny", "--model", entry.name, until="ready"
+    )
+    b = made.start("box-b", "--models-dir", b_folder, join=made.token("box-a"), HF_ENDPOINT=hub.url)
+    b.wait_for(lambda: f"{entry.stem} was fetched from box-a." in b.output, "the file")
+    a.wait_for(
+        lambda: entry.stem in {m["id"] for m in a.get("/v1/models")[1]["data"]}, "both models"
+    )
+    assert "needed by mesh" in b.output
+    assert hub.requests == []
+
+
 def test_member_that_cannot_give_it_is_no_reason_not_to_have_it(
     made: MeshProcesses, tmp_path: Path, models_dir: Path, hub: FakeHub
 ) -> None:
