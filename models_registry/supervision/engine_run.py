@@ -125,7 +125,7 @@ class EngineRun:
             except RunFault as fault:
                 return _Ending(None, str(fault))
             finally:
-                await self._close_tunnels()
+                self._close_tunnels()
             if not ending.port_busy:
                 break
             await self._end_children()
@@ -242,11 +242,11 @@ class EngineRun:
             stop.cancel()
             await asyncio.gather(working, stop, return_exceptions=True)
 
-    async def _close_tunnels(self) -> None:
+    def _close_tunnels(self) -> None:
         """Close them, once nothing runs that uses them."""
         if self._tunnels:
             ports, self._tunnels = self._tunnels, ()
-            await self._lane.close_ports(ports)
+            self._lane.close_ports(ports)
 
     async def _attend(self, server: ChildProcess) -> None:
         """Wait for readiness, report it, then watch. Raises: NotReady, Frozen."""

@@ -14,6 +14,7 @@ from tests.deploy.little_bundle import LittleBundle
 pytestmark = pytest.mark.slow
 """Each makes virtual environments: half a minute of CPU together."""
 
+
 @pytest.fixture
 def little(tmp_path: Path) -> LittleBundle:
     return LittleBundle(tmp_path)
