@@ -248,7 +248,8 @@ class GossipNode:
             updates = core.broadcasts.take(_UPDATE_BUDGET_BYTES)
             if updates:
                 core.send(peer, Gossip(updates))
-        self._gossiping = bool(core.broadcasts)
+        # Alone there is nobody to tell: the next link begins anew.
+        self._gossiping = bool(core.broadcasts) and bool(peers)
         if self._gossiping:
             core.timers.at(core.now + core.config.gossip_interval_s, self._gossip)
 
@@ -293,6 +294,8 @@ class GossipNode:
 
     def _link_up(self, link: Link) -> None:
         core = self._core
+        if core.broadcasts:
+            self._gossip_soon()
         self._detector.heard(link)
         self._figures.link_up(link)
         if link.peer in core.members:

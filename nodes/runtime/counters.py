@@ -7,6 +7,8 @@ from enum import StrEnum
 class Counted(StrEnum):
     """One line of the metrics each; gauges are read from the transport itself."""
 
+    __hash__ = str.__hash__  # Enum's own is Python code, run several times for each packet.
+
     HANDSHAKES_STARTED = "handshakes_started"
     HANDSHAKES_COMPLETED = "handshakes_completed"
     HANDSHAKES_REFUSED = "handshakes_refused"

@@ -52,7 +52,8 @@ class LeanProtocol(QuicConnectionProtocol):
         if transport is None:
             return
         space = self._quic._spaces.get(tls.Epoch.ONE_RTT)
-        if space is not None and space.ack_at is not None and self.table.has_work:
+        goes_out = self.table.has_work or self._quic._datagrams_pending
+        if space is not None and space.ack_at is not None and goes_out:
             # What goes out anyway takes the acknowledgement along: one that is due, not due just now.
             space.ack_at = min(space.ack_at, now - TIMER_SLACK_S)
         for data, addr in self._quic.datagrams_to_send(now=now):
