@@ -258,13 +258,14 @@ class MeshNode:
     ) -> bool:
         """Obey a drop; True: it changed something.
 
-        A drop that a node hears of as it comes in is older than its operator's `--model`, which lifts it.
+        A drop of before this node came is older than its operator's `--model`, which lifts it.
         """
         model = self.duties.noticed(topic, version, body)
         if model is None:
             return model_of(topic) is not None
         serving = self.serving
-        if self.duties.just_joined(now) and self._asked_here(model):
+        before = self.duties.dropped_before_joining(version, self._unix_ms(now), now)
+        if before and self._asked_here(model):
             self._tell_drop(model, False, now, effects)
             return True
         if model in serving.expected:
