@@ -169,6 +169,7 @@ async def resolve_model(
     `for_mesh`: the mesh asks, under the name `spec`; else the operator does. Returns None, or the
     refusal: the caller posts it or ends the node.
     """
+    from models_registry.drafting import UnfitDraft, choose
     from models_registry.gguf_header import BadModelFile
     from models_registry.hub_errors import DownloadFailed
     from models_registry.resolve import ModelNotFound
@@ -180,12 +181,16 @@ async def resolve_model(
         event = ev.ModelResolving(name, progress.phase, progress.done_bytes, progress.total_bytes)
         loop.call_soon_threadsafe(post, event)
 
+    must = not for_mesh and not options.serve_all
+
+    def look() -> tuple[ModelFacts, ModelFacts | None]:
+        facts, paired = _resolve(options, spec, progressed, download)
+        return facts, choose(facts, paired, options.draft, off=options.no_draft, must=must)
+
     post(ev.ModelResolving(name, "looking"))
     try:
-        facts, draft = await in_daemon_thread(
-            lambda: _resolve(options, spec, progressed, download), f"resolve {name}"
-        )
-    except (ModelNotFound, BadModelFile, DownloadFailed) as problem:
+        facts, draft = await in_daemon_thread(look, f"resolve {name}")
+    except (ModelNotFound, BadModelFile, DownloadFailed, UnfitDraft) as problem:
         return ev.ModelRefused(name, str(problem), for_mesh=for_mesh)
     post(ev.ModelWanted(facts, draft, asked_as=name, for_mesh=for_mesh))
     return None
@@ -210,7 +215,6 @@ async def scan_disk(options: Options, post: Post) -> None:
 def _resolve(
     options: Options, spec: str, progressed: OnProgress, allow_download: bool
 ) -> tuple[ModelFacts, ModelFacts | None]:
-    from models_registry.gguf_header import read_facts
     from models_registry.resolve import resolve
 
     found = resolve(
@@ -219,5 +223,4 @@ def _resolve(
         on_progress=progressed,
         allow_download=allow_download,
     )
-    draft = read_facts(options.draft) if options.draft else found.draft
-    return found.facts, None if options.no_draft else draft
+    return found.facts, found.draft

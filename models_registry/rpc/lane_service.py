@@ -159,6 +159,7 @@ class LaneService:
             self._digests,
             self._lane.open,
             self._threads,
+            lambda reason: self._tell(cw.PortLost(number, reason)),
         )
         number = port.listen()
         self._ports[number] = port

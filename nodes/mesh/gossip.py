@@ -91,6 +91,7 @@ class GossipNode:
         self._rejoin = Rejoin(core, self._links)
         self._notices = Notices(core)
         self._gossiping = False
+        self._has_left = False
         self._wire()
         self._handlers: dict[type, Callable[[Any], None]] = {
             DatagramReceived: self._datagram,
@@ -301,8 +302,11 @@ class GossipNode:
         self._anti_entropy.link_up(link)
 
     def _link_down(self, event: LinkDown) -> None:
+        core = self._core
         self._links.down(event)
         self._rejoin.check_alone()
+        if core.leaving and not core.links:
+            self._left(None)  # Who hears a farewell closes the link: that is its acknowledgement.
 
     def _joined(self, node_id: NodeId) -> None:
         self._links.pursue_soon()
@@ -370,4 +374,6 @@ class GossipNode:
         core.timers.at(core.now + core.config.leave_linger_s, self._left)
 
     def _left(self, _: None) -> None:
-        self._core.effects.append(LeaveFinished())
+        if not self._has_left:
+            self._has_left = True
+            self._core.effects.append(LeaveFinished())

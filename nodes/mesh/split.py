@@ -14,10 +14,14 @@ from nodes.mesh import limits
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.offers import MeshSnapshot, Offer
 from nodes.mesh.placement import gb
+from nodes.mesh.split_seats import Seat
 
 RTT_MAX_MS = 80.0
 """Unit: milliseconds. A worker further away than this costs more per token than its memory brings:
 each token crosses the link once per worker and back (spec, Election and split)."""
+
+RTT_UNKNOWN = "its round trip to the host is not known yet"
+"""The reason that goes away by itself: probes tell it within a second or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +38,6 @@ class Verdict:
     def sentence(self) -> str:
         """Return the verdict as people read it."""
         return f"{'accepted' if self.accepted else 'rejected'} {self.name}: {self.why}"
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """One node's part of a split."""
-
-    node_id: NodeId
-    layers: int
-    share: float
-    """0 to 1, two decimals; all shares add up to 1."""
-    rtt_ms: float | None
-    """None: it is the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +98,24 @@ def _judge(snapshot: MeshSnapshot, offer: Offer, model: ModelName, host: Offer) 
     layer_bytes = file.need_bytes // max(1, file.layers)
     if not offer.engine:
         return "it has no engine"
+    if not offer.rpc_version:
+        return "its engine has no rpc-server"
     if offer.rpc_version != host.rpc_version:
         return (
             f"its engine speaks RPC version {offer.rpc_version or 'unknown'}, "
             f"the host's {host.rpc_version or 'unknown'}"
         )
-    if taken := _taken(snapshot, offer, model):
+    if taken := other_work(snapshot, offer, model):
         return taken
+    if held := snapshot.held_out.get(offer.node_id):
+        return held
     if offer.rank_last:
         return "it is late to answer"
     rtt_ms = round_trip_ms(host, offer)
+    if rtt_ms is None and host.node_id != snapshot.me:
+        rtt_ms = 0.0  # The host has seen it; a third node can only hold it possible.
     if rtt_ms is None:
-        return "its round trip to the host is not known yet"
+        return RTT_UNKNOWN
     if rtt_ms > RTT_MAX_MS:
         return f"{rtt_ms:.0f} ms away, at most {RTT_MAX_MS:.0f} ms are useful"
     memory = offer.spare_bytes(model)
@@ -126,8 +124,8 @@ def _judge(snapshot: MeshSnapshot, offer: Offer, model: ModelName, host: Offer) 
     return _Candidate(offer, memory, rtt_ms)
 
 
-def _taken(snapshot: MeshSnapshot, offer: Offer, model: ModelName) -> str:
-    """Return what else the node is busy with. A lesser host of the same model has no claim on it."""
+def other_work(snapshot: MeshSnapshot, offer: Offer, model: ModelName) -> str:
+    """Return what else a node is busy with. A lesser host of the same model has no claim on it."""
     for name in (*offer.lines, *offer.splits):
         if name != model:
             return f"it serves {name}"
@@ -135,6 +133,20 @@ def _taken(snapshot: MeshSnapshot, offer: Offer, model: ModelName) -> str:
         if name != model and work.host in snapshot.offers:
             return f"it already works in a split of {name}"
     return ""
+
+
+def seats_of(
+    snapshot: MeshSnapshot, host: Offer, model: ModelName, workers: Sequence[tuple[NodeId, int]]
+) -> tuple[Seat, ...]:
+    """Return the seats of a split that runs, host first, as its host announces it."""
+    offers = [host, *(snapshot.offers[worker] for worker, _ in workers)]
+    shares = memory_shares([offer.spare_bytes(model) for offer in offers])
+    layers = host.on_disk[model].layers - sum(count for _, count in workers)
+    counts = [max(0, layers), *(count for _, count in workers)]
+    rtts = [None, *(round_trip_ms(host, offer) for offer in offers[1:])]
+    return tuple(
+        Seat(o.node_id, c, s, r) for o, c, s, r in zip(offers, counts, shares, rtts, strict=True)
+    )
 
 
 def round_trip_ms(host: Offer, worker: Offer) -> float | None:

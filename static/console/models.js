@@ -100,6 +100,11 @@ function needOf(model) {
   return model.need_bytes && model.state === "waiting" ? `It needs ${gb(model.need_bytes / 1e9)} of free memory.` : "";
 }
 
+function draftOf(model) {
+  if (!model.draft || !Number.isFinite(model.draft_acceptance)) return model.draft;
+  return `${model.draft}: ${Math.round(100 * model.draft_acceptance)} % of ${whole(model.draft_tokens)} guesses right`;
+}
+
 function factsOf(model) {
   return [
     ["Size", model.size_bytes ? bytes(model.size_bytes) : ""], ["Memory needed", model.need_bytes ? bytes(model.need_bytes) : ""],
@@ -109,7 +114,7 @@ function factsOf(model) {
     ["Requests", `${whole(model.requests ?? 0)} (${(model.requests_per_s ?? 0).toFixed(1)}/s)`],
     ["Tokens", `${whole(model.tokens ?? 0)} (${(model.tokens_per_s ?? 0).toFixed(1)}/s)`],
     ["First token", Number.isFinite(model.ttfb_p50_ms) ? ms(model.ttfb_p50_ms) : ""], ["Engine starts", model.starts ? whole(model.starts) : ""],
-    ["Draft model", model.draft], ["On disk of", (model.on_disk ?? []).map(nameOf).join(", ")],
+    ["Draft model", draftOf(model)], ["On disk of", (model.on_disk ?? []).map(nameOf).join(", ")],
     ["Asked for by", (model.wanted_by ?? []).map(nameOf).join(", ")], ["Dropped", model.dropped ? "Yes: load it to serve it again" : ""],
   ];
 }
