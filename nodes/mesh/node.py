@@ -34,6 +34,7 @@ from nodes.mesh.models_view import complete
 from nodes.mesh.needed import Needed
 from nodes.mesh.own_facts import OwnFacts, announce, disk_lines
 from nodes.mesh.placement import ServingOptions
+from nodes.mesh.reasons import why_by_table
 from nodes.mesh.routing import RoutingTable, match_name
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import State, difference
@@ -172,6 +173,8 @@ class MeshNode:
 
     def why(self, model: ModelName, now: float) -> dict[str, Any]:
         """Return why a model is served as it is, as plain values (`reasons.why`)."""
+        if self.me.is_client:
+            return why_by_table(model, self.members.upstreams())
         return self.duties.why(model, now)
 
     # --- parts ------------------------------------------------------------------------------------
