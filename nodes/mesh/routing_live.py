@@ -30,10 +30,14 @@ OWN_PEAK_S = 2.0
 What this node had with the host within that time may be in the word, and is not counted twice."""
 TTFB_WEIGHT = 0.2
 """Of the newest answer in the moving average of times to first byte: about the last ten count."""
+TTFB_JUMP = 4.0
+TTFB_JUMP_FROM_MS = 25.0
+"""A new time counts as at most so many times the average, or this: one stall says little, a slow host is slow
+again and again."""
 TTFB_KEPT_S = 60.0
 """Own times older than this say nothing any more: what the host tells of itself counts then."""
 TTFB_FADE_S = 2.0
-TTFB_FADE_TIMES = 10.0
+TTFB_FADE_TIMES = 3.0
 """A time to first byte counts half after so long without a new one: these seconds, or so many times itself.
 One slow answer would else keep a host from being asked, and so from showing that it is quick."""
 
@@ -104,10 +108,10 @@ class HostLive:
         if not self._breaker.untroubled:
             self._breaker.succeeded()
         old = self._ttfb_ms
-        fresh = old is not None and now - self._ttfb_s <= TTFB_KEPT_S
-        self._ttfb_ms = (
-            old + TTFB_WEIGHT * (ttfb_ms - old) if fresh and old is not None else ttfb_ms
-        )
+        if old is not None and now - self._ttfb_s <= TTFB_KEPT_S:
+            counted_ms = min(ttfb_ms, TTFB_JUMP * max(old, TTFB_JUMP_FROM_MS))
+            ttfb_ms = old + TTFB_WEIGHT * (counted_ms - old)
+        self._ttfb_ms = ttfb_ms
         self._ttfb_s = now
 
     def refused(self) -> None:
@@ -153,7 +157,9 @@ class HostLive:
                 taken = min(upstream.slots, FREE_SLOTS_TOLD_MAX) - load.free_slots
                 told = max(load.in_flight, taken)
                 busy = float(own + max(0, told - self._own_then))
-                if ttfb_ms is None and load.ttfb_p50_ms is not None:
+                # Of a host that answers nobody it is old, and would keep it from being asked for ever.
+                recent = load.requests_per_minute > 0
+                if ttfb_ms is None and load.ttfb_p50_ms is not None and recent:
                     ttfb_ms = load.ttfb_p50_ms + rtt_ms
         return Figures(busy, upstream.slots, self._failures_now(now), ttfb_ms, rtt_ms)
 

@@ -11,6 +11,7 @@ from nodes.mesh.routing_live import (
     FAILURES_LOAD_MAX,
     OWN_PEAK_S,
     TTFB_FADE_S,
+    TTFB_FADE_TIMES,
     TTFB_KEPT_S,
     HostLive,
     LiveHosts,
@@ -127,17 +128,35 @@ def test_error_answers_weigh_like_load_and_leave_the_breaker_closed() -> None:
 
 def test_time_to_first_byte_follows_the_last_answers() -> None:
     live = HostLive()
-    for ttfb_ms in [100.0] * 20 + [500.0]:
+    for ttfb_ms in [100.0] * 20 + [400.0]:
         live.answered(ttfb_ms, 0.0)
-    assert live.figures(host(1), 0.0).ttfb_ms == pytest.approx(180.0)
+    assert live.figures(host(1), 0.0).ttfb_ms == pytest.approx(160.0)
+
+
+def test_one_stall_says_little_and_a_slow_host_is_known_after_a_few_answers() -> None:
+    live = HostLive()
+    for ttfb_ms in (10.0, 3_000.0):
+        live.answered(ttfb_ms, 0.0)
+    assert live.figures(host(1), 0.0).ttfb_ms == pytest.approx(28.0)
+    for _ in range(12):
+        live.answered(3_000.0, 0.0)
+    slow_ms = live.figures(host(1), 0.0).ttfb_ms
+    assert slow_ms is not None and slow_ms > 1_500.0
+
+
+def test_hosts_word_of_its_times_counts_only_while_it_answers() -> None:
+    idle = told(1, 0, ttfb_p50_ms=900.0)
+    assert HostLive().figures(host(1, load=idle), 0.0).ttfb_ms is None
+    busy_one = told(1, 0, ttfb_p50_ms=900.0, requests_per_minute=6.0)
+    assert HostLive().figures(host(1, load=busy_one), 0.0).ttfb_ms == 900.5
 
 
 def test_old_time_to_first_byte_gives_way_to_the_hosts_own_and_the_way_to_it() -> None:
     live, later = HostLive(), TTFB_KEPT_S + 1
     live.answered(100.0, 0.0)
-    slow = host(1, load=told(1, 0, ttfb_p50_ms=40.0), rtt_ms=30.0)
+    slow = host(1, load=told(1, 0, ttfb_p50_ms=40.0, requests_per_minute=6.0), rtt_ms=30.0)
     assert live.figures(slow, 0.0).ttfb_ms == 100.0
-    slow = host(1, load=told(2, 0, ttfb_p50_ms=40.0), rtt_ms=30.0)
+    slow = host(1, load=told(2, 0, ttfb_p50_ms=40.0, requests_per_minute=6.0), rtt_ms=30.0)
     assert live.figures(slow, later).ttfb_ms == 70.0
     assert live.figures(host(1), later).ttfb_ms is None
     live.answered(8.0, later)
@@ -154,7 +173,7 @@ def test_slow_answer_of_a_host_that_is_not_asked_any_more_fades() -> None:
 def test_times_of_seconds_fade_as_slowly_as_their_requests_come() -> None:
     live = HostLive()
     live.answered(2_000.0, 0.0)
-    assert live.figures(host(1), 10 * 2.0).ttfb_ms == pytest.approx(1_000.0)
+    assert live.figures(host(1), TTFB_FADE_TIMES * 2.0).ttfb_ms == pytest.approx(1_000.0)
 
 
 def test_hosts_with_an_open_breaker_are_named_until_it_closes() -> None:
