@@ -35,7 +35,8 @@ fast: dev ## the fast tests alone
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not engine and not browser and not e2e and not slow"
 
 scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to repeat them
-	@for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
+	@CHROMIUM="$$(scripts/chromium.sh)" && export CHROMIUM && \
+	for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
 	  $(PY) -m pytest -q tests/e2e -k scenario || exit 1; done
 
 sim: dev ## the simulator: make sim SEED=n replays one seed, without it a swarm runs; OF=serving or OF=split for whole nodes

@@ -113,6 +113,8 @@ class OperatorDoor(MemberDoor):
 
     async def restart(self, model: str) -> OperatorResult:
         """End the model's engine, if it runs, and start it afresh."""
+        if self._member is None:
+            return CLIENT_REFUSAL
         if why := self._driver.node.serving.refused.get(ModelName(model)):
             return OperatorResult(
                 False, f"{model} has no engine to restart: {why} `mesh-llm load` tries it anew."
@@ -122,9 +124,11 @@ class OperatorDoor(MemberDoor):
             return name
         serving = self._driver.node.serving
         if name not in serving.wanted:
-            return OperatorResult(
-                False, f"{name} was dropped; `mesh-llm load {name}` serves it again."
-            )
+            where = ", ".join(sorted(set(self._hosts_elsewhere(name))))
+            text = f"{name} was dropped; `mesh-llm load {name}` serves it again."
+            if where:
+                text = f"{name} is served by {where}, not by this node: restart it there."
+            return OperatorResult(False, text)
         if serving.drained:
             return OperatorResult(False, f"{name} cannot be started: this node is drained.")
         if waits := serving.unplaced.get(name):

@@ -34,6 +34,7 @@ from nodes.mesh.models_view import complete
 from nodes.mesh.needed import Needed
 from nodes.mesh.own_facts import OwnFacts, announce, disk_lines
 from nodes.mesh.placement import ServingOptions
+from nodes.mesh.reasons import why_by_table
 from nodes.mesh.routing import RoutingTable, match_name
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import State, difference
@@ -172,6 +173,8 @@ class MeshNode:
 
     def why(self, model: ModelName, now: float) -> dict[str, Any]:
         """Return why a model is served as it is, as plain values (`reasons.why`)."""
+        if self.me.is_client:
+            return why_by_table(model, self.members.upstreams())
         return self.duties.why(model, now)
 
     # --- parts ------------------------------------------------------------------------------------
@@ -272,7 +275,7 @@ class MeshNode:
     ) -> bool:
         """Obey a drop, and a drain of this node; True: it changed something.
 
-        A drop that a node hears of as it comes in is older than its operator's `--model`, which lifts it.
+        A drop of before this node came is older than its operator's `--model`, which lifts it.
         """
         word = self.drains.take(topic, version, body)
         if word is not None and word.subject == self.me.node_id:
@@ -284,7 +287,8 @@ class MeshNode:
         if model is None:
             return model_of(topic) is not None
         serving = self.serving
-        if self.duties.just_joined(now) and self._asked_here(model):
+        before = self.duties.dropped_before_joining(version, self._unix_ms(now), now)
+        if before and self._asked_here(model):
             self._tell_drop(model, False, now, effects)
             return True
         if model in serving.expected:
