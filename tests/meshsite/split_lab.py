@@ -58,9 +58,6 @@ class Links:
     def addresses_of(self, node_id: NodeId) -> Sequence[Address]:
         return [one.address for one in self._lab.nodes if one.id == node_id]
 
-    def use_failed(self, node_id: NodeId) -> None:
-        """Gossip is not in it."""
-
 
 class SeenDriver(Driver):
     """Keeps what is posted beside the core, which decides nothing here."""
