@@ -20,6 +20,7 @@ WORDS = (
     "status",
     "stop",
     "token",
+    "unload",
     "why",
 )
 """Every word; `runnode` is what no word means."""

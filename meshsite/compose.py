@@ -13,12 +13,14 @@ from typing import Any
 from meshsite import background, exit_codes, mesh_entry, mesh_metrics, told
 from meshsite.client_side import ClientSide
 from meshsite.control import ControlApp
+from meshsite.draining import drain
 from meshsite.engines import Engines
 from meshsite.lane_side import LaneSide
 from meshsite.mesh_entry import Standing
 from meshsite.mesh_side import MeshSide
 from meshsite.operator_door import OperatorDoor, why_document
 from meshsite.options import Options
+from meshsite.peer_models import PeerModels
 from meshsite.peer_requests import PeerRequests
 from meshsite.side import Side
 from meshsite.status import status
@@ -90,7 +92,9 @@ class RunningNode:
         lane = LaneSide(options, home, bound.port, self.driver) if bound is not None else None
         self.engines = Engines(options, home, self.driver, self.api, lane, self.spawn)
         self.mesh = self._side(found, bound)
+        self._peer_models = self._other_disks(found)
         self._peers = PeerRequests(self.api, self.mesh)
+        mesh_metrics.register(self.api.metrics.registry, self.driver, self.mesh)
         self.operator = OperatorDoor(
             self.driver, self.mesh, lambda name: self.spawn(self._load(name)), self.request_stop
         )
@@ -106,6 +110,18 @@ class RunningNode:
         side = MeshSide(found, self.options, self.name, self, bound, handlers)
         lane.attach(side)
         return side
+
+    def _other_disks(self, found: Standing) -> PeerModels | None:
+        if self.engines.lane is None:
+            return None
+        expects = bool(self.options.join or mesh_entry.known_contacts(found, ()))
+        return PeerModels(
+            self.engines.lane,
+            self.driver.node.members,
+            self.options.models_dir,
+            self.engine_looked_for,
+            expects_members=expects,
+        )
 
     def start(self) -> None:
         """Begin: the driver first, then what feeds it. Returns at once."""
@@ -135,6 +151,7 @@ class RunningNode:
         """Ask for an orderly stop; `exited` is set when the engines are gone, or it takes too long."""
         self.api.refuse_new()
         self.driver.post(ev.StopRequested(reason))
+        self.spawn(self._answers_out())
         overdue_s = self.options.stop_grace_s + STOP_MARGIN_S
         asyncio.get_running_loop().call_later(overdue_s, self.exit, exit_codes.CUT_OFF)
 
@@ -190,7 +207,12 @@ class RunningNode:
 
     async def _resolve_for_mesh(self, name: ModelName, download: bool) -> None:
         refusal = await background.resolve_model(
-            self.options, name, self.driver.post, download=download, for_mesh=True
+            self.options,
+            name,
+            self.driver.post,
+            self._peer_models,
+            download=download,
+            for_mesh=True,
         )
         if refusal is not None:
             self.driver.post(refusal)
@@ -220,6 +242,10 @@ class RunningNode:
     def twin_reported(self, text: str) -> None:
         """Another process uses this node's key."""
         self.mesh.twin(text)
+
+    async def _answers_out(self) -> None:
+        await drain(self.api, self.options.stop_grace_s)
+        self.driver.post(ev.AnswersFinished())
 
     # --- what feeds the core ---
 
@@ -254,7 +280,9 @@ class RunningNode:
         self.driver.post(sample)
 
     async def _resolve_models(self) -> None:
-        refusals = await background.resolve_models(self.options, self.driver.post)
+        refusals = await background.resolve_models(
+            self.options, self.driver.post, self._peer_models
+        )
         own = len(self.options.models) if self.options.serve_all else 1
         if refusals and len(refusals) == own:
             self._cannot_serve(" ".join(r.reason for r in refusals), refusals)
@@ -272,7 +300,9 @@ class RunningNode:
             self.driver.post(event)
 
     async def _load(self, name: str) -> str:
-        refusal = await background.resolve_model(self.options, name, self.driver.post)
+        refusal = await background.resolve_model(
+            self.options, name, self.driver.post, self._peer_models
+        )
         if refusal is None:
             return ""
         self.driver.post(refusal)
@@ -325,7 +355,7 @@ class RunningNode:
             loopback_only=self.options.loopback_only,
             host_names=told.host_names(self.options),
             cors_origins=self.options.cors_origins,
-            metrics=lambda: self.api.metrics.render() + mesh_metrics.render(self.driver, self.mesh),
+            metrics=self.api.metrics.render,
             requests=lambda limit: stories(self.api.records, limit),
             series=lambda minutes: self.series.document(minutes, time.time()),
             can_join=not self.options.client,

@@ -4,12 +4,11 @@ Carries out what the core asks of engines (`nodes.runtime.driver.Actions`) and a
 an engine is found there is no supervisor, and the core starts nothing.
 """
 
-import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from meshsite.background import EngineInUse
+from meshsite.draining import drain
 from meshsite.lane_side import LaneSide
 from meshsite.options import Options
 from models_registry.supervisor import Supervisor
@@ -23,9 +22,6 @@ from proxy.asgi import ApiApp
 
 ENGINE_STOP_GRACE_S = 2.0
 """What an engine gets to end by itself once its streams are over."""
-
-DRAIN_POLL_S = 0.05
-"""How often a draining model's open answers are counted."""
 
 Spawn = Callable[[Coroutine[Any, Any, Any]], object]
 """Runs a task that the node ends and whose failure it logs."""
@@ -98,16 +94,8 @@ class Engines:
     async def _drain_and_stop(self, run_id: RunId, grace_s: float) -> None:
         found = self._driver.node.serving.run_of(run_id)
         if found is not None and grace_s > 0:
-            await self._drain(found[0], grace_s)
+            await drain(self._api, grace_s, found[0])
         await self._there().stop(run_id, ENGINE_STOP_GRACE_S)
-
-    async def _drain(self, model: str, grace_s: float) -> None:
-        """Wait until the model's answers are through, at most `grace_s`; end what is left, visibly."""
-        deadline = time.monotonic() + grace_s
-        while self._api.in_flight(model) and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(DRAIN_POLL_S)
-        if self._api.interrupt(f"{model} is being stopped on this node; ask again.", model):
-            await asyncio.sleep(DRAIN_POLL_S)
 
     # --- what is known of them --------------------------------------------------------------------
 

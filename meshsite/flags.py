@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from meshsite.version import VERSION
+from nodes.mesh.config import PROFILES
 from nodes.mesh.reconcile import STOP_GRACE_S
 
 API_PORT = 9337
@@ -24,8 +25,8 @@ def parser(prog: str = "mesh-llm") -> argparse.ArgumentParser:
             "the other machines of a mesh; without --model and --join it serves a tiny built-in demo model."
         ),
         epilog=(
-            "Other words: status, why, doctor, token, models, download, load, drop, restart, stop, engine, "
-            "admin-user "
+            "Other words: status, why, doctor, token, models, download, load, drop, unload, restart, stop, "
+            "engine, admin-user "
             "(mesh-llm WORD --help). Every flag can be set in the environment as MESH_LLM_<FLAG>."
         ),
     )
@@ -87,6 +88,13 @@ def _add_mesh_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--bind-ip", metavar="IP", help="address for the other machines (default: all)"
+    )
+    group.add_argument(
+        "--network",
+        choices=sorted(PROFILES),
+        default="lan",
+        help="how patient gossip is: lan for one site (default), wan for machines in several places; "
+        "the same on all of them",
     )
     group.add_argument(
         "--approve", action="store_true", help="machines that join wait for your approval"

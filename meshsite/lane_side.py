@@ -7,36 +7,29 @@ a peer that membership calls gone is cut off here, too.
 
 import asyncio
 import logging
-import socket
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from pathlib import Path
 
 from meshsite.lane_lines import lane_lines
+from meshsite.lane_paths import LaneLinks, LanePaths
 from meshsite.options import Options
 from models_registry.log_ring import EngineLogs
+from models_registry.progress import OnProgress
 from models_registry.rpc import control_words as cw
 from models_registry.rpc.lane_process import LaneFault, LaneProcess
 from models_registry.rpc.shares import share_bytes
+from models_registry.shards import projector_family
 from models_registry.supervision.split_lane import SplitFault
 from models_registry.supervisor import Supervisor
 from nodes.mesh.events import LaneLine, LaneSampled
 from nodes.mesh.ids import NodeId
 from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.plans import ServerPlan, WorkerPlan
-from nodes.runtime.address import Address
-from nodes.runtime.credentials import Role
 from nodes.runtime.daemon_thread import in_daemon_thread
-from nodes.runtime.dial_errors import DialError
 from nodes.runtime.driver import Driver
 from nodes.runtime.home import Home
-from nodes.runtime.lane import address
-from nodes.runtime.lane.bulk import BULK_KIND, BulkStreams
-from nodes.runtime.link import Link
 from nodes.runtime.links import StreamHandler
-from nodes.runtime.peer_streams import DIAL_MAX_S, link_to
-from nodes.runtime.streams import Stream
 from nodes.runtime.tasks import TaskSet
-from nodes.runtime.transport import Transport
 from nodes.runtime.trust import Trust
 
 log = logging.getLogger("mesh.node")
@@ -48,17 +41,6 @@ PEERS_PERIOD_S = 0.2
 POLL_S = 0.05
 
 
-class LaneLinks(Protocol):
-    """What the lane needs of the node's side of the mesh."""
-
-    trust: Trust
-    transport: Transport
-    on_standing: Callable[[], None]
-
-    def addresses_of(self, node_id: NodeId) -> Sequence[Address]: ...
-    def use_failed(self, node_id: NodeId) -> None: ...
-
-
 class LaneSide:
     """The lane of one full member, a `SplitLane`. `attach` the side of the mesh before anything else."""
 
@@ -67,13 +49,13 @@ class LaneSide:
         self._home = home
         self._quic_port = quic_port
         self._driver = driver
-        self._mesh: LaneLinks | None = None
+        self._trust: Trust | None = None
         self.supervisor: Supervisor | None = None
         """Set once there is an engine: before, there is nothing to split."""
         self._process: LaneProcess | None = None
         self._starting = asyncio.Lock()
         self._closed = False
-        self._bulk = BulkStreams(self._hand_over)
+        self._paths = LanePaths(self._running, lambda: self._process, self._name)
         self._tasks = TaskSet()
         self._ports: dict[int, NodeId] = {}
         """Local ports of this host -> the workers they lead to."""
@@ -88,11 +70,12 @@ class LaneSide:
     @property
     def handlers(self) -> dict[str, StreamHandler]:
         """What serves the lane's streams over the peer link."""
-        return {BULK_KIND: self._bulk.serve, address.ADDRESS_KIND: self._tell_address}
+        return self._paths.handlers
 
     def attach(self, mesh: LaneLinks) -> None:
         """Use these links and this trust."""
-        self._mesh = mesh
+        self._trust = mesh.trust
+        self._paths.attach(mesh)
         mesh.on_standing = self._standing_changed
 
     async def close(self) -> None:
@@ -101,7 +84,7 @@ class LaneSide:
         async with self._starting:
             process, self._process = self._process, None
         await self._tasks.cancel()
-        await self._bulk.close()
+        await self._paths.close()
         if process is not None:
             await process.close()
 
@@ -124,14 +107,14 @@ class LaneSide:
         return self._process
 
     async def _start(self) -> LaneProcess:
-        if self.supervisor is None or self._mesh is None:
+        if self.supervisor is None or self._trust is None:
             raise SplitFault("this node has no engine")
         roster = await self.supervisor.guarded_roster()
         process = LaneProcess(
             roster,
             EngineLogs(self._home.logs).open("lane"),
-            self._mesh.trust,
-            self._open_quic,
+            self._trust,
+            self._paths.open_quic,
             digests_folder=self._home.run / "digests",
             on_report=self._reported,
             on_ports_lost=self._ports_lost,
@@ -165,46 +148,9 @@ class LaneSide:
 
     def disk_scanned(self, models: Sequence[ModelFacts]) -> None:
         """Let members fetch what is on disk now, once the lane runs."""
-        self._on_disk = {model.name: model.shards for model in models}
+        self._on_disk = {model.name: _files(model) for model in models}
         if self._process is not None:
             self._process.share(self._on_disk)
-
-    # --- the links ------------------------------------------------------------------------------------
-
-    async def _link(self, peer: NodeId) -> Link:
-        """Return the link to a peer, dialled where none is up. Raises: DialError."""
-        assert self._mesh is not None
-        addresses = self._mesh.addresses_of(peer)
-        return await link_to(self._mesh.transport, addresses, peer, DIAL_MAX_S)
-
-    async def _open_quic(self, peer: NodeId) -> socket.socket:
-        try:
-            return await self._bulk.open(await self._link(peer))
-        except DialError as error:
-            raise ConnectionError(f"{self._name(peer)} is not reached ({error})") from error
-
-    def _hand_over(self, peer: NodeId, sock: socket.socket) -> None:
-        if self._process is None:
-            raise ConnectionError("there is no lane process")
-        self._process.adopt(peer, sock)
-
-    async def _tell_address(self, link: Link, stream: Stream) -> None:
-        """Tell a member where this node's lane listens, after starting it."""
-        port = 0
-        if link.role is Role.MEMBER:
-            try:
-                port = (await self._running()).listen_port
-            except SplitFault as fault:
-                log.info("%s asks for the lane: %s.", self._name(link.peer_id), fault)
-        await address.tell(lambda: port, link, stream)
-
-    async def _learn_endpoint(self, process: LaneProcess, peer: NodeId) -> None:
-        """Ask a peer where its lane listens. Raises: SplitFault: it cannot be reached at all."""
-        try:
-            link = await self._link(peer)
-        except DialError as error:
-            raise SplitFault(f"{self._name(peer)} cannot be reached ({error})") from error
-        process.set_endpoint(peer, await address.ask(link))
 
     # --- SplitLane: as a host ---------------------------------------------------------------------
 
@@ -214,7 +160,7 @@ class LaneSide:
         process = await self._running()
         split, files = plan.split, plan.model.shards
         peers = {seat.node_id for seat in split.workers}
-        await asyncio.gather(*(self._learn_endpoint(process, peer) for peer in peers))
+        await asyncio.gather(*(self._paths.learn(process, peer) for peer in peers))
         expected = await in_daemon_thread(lambda: share_bytes(files, split), "size of the shares")
         ports: list[int] = []
         try:
@@ -226,10 +172,10 @@ class LaneSide:
                 ports.append(port)
                 self._ports[port] = seat.node_id
         except LaneFault as fault:
-            await self.close_ports(ports)
+            self.close_ports(ports)
             raise SplitFault(f"its tunnels could not be opened ({fault})") from fault
         except asyncio.CancelledError:
-            await self.close_ports(ports)
+            self.close_ports(ports)
             raise
         return tuple(ports)
 
@@ -239,19 +185,18 @@ class LaneSide:
             if self._process is not None:
                 self._process.name_client(port, pid)
 
-    async def close_ports(self, ports: Sequence[int]) -> None:
+    def close_ports(self, ports: Sequence[int]) -> None:
         """See `SplitLane.close_ports`."""
         for port in ports:
             if self._ports.pop(port, None) is not None and self._process is not None:
-                await self._process.close_port(port)
+                self._tasks.spawn(self._process.close_port(port))
 
     def _port_lost(self, port: int, reason: str) -> None:
         peer = self._ports.get(port)
         if peer is not None and self.supervisor is not None:
             log.warning("The tunnel to %s is gone: %s.", self._name(peer), reason)
             self.supervisor.tunnel_lost(port, self._name(peer))
-            if self._mesh is not None:
-                self._mesh.use_failed(peer)  # Its death, if it is one, is known at once.
+            self._paths.doubt(peer)
 
     def _ports_lost(self) -> None:
         """The lane process died, and with it every way to a worker."""
@@ -281,6 +226,24 @@ class LaneSide:
         if self._process is not None:
             self._process.withdraw(port)
 
+    # --- files ------------------------------------------------------------------------------------
+
+    @property
+    def is_closed(self) -> bool:
+        """True once the node is stopping."""
+        return self._closed
+
+    async def fetch(
+        self, peer: NodeId, model: str, folder: Path, on_progress: OnProgress
+    ) -> list[Path]:
+        """Return a model's files, now whole in `folder`, from a peer that has them. Raises: SplitFault."""
+        process = await self._running()
+        await self._paths.learn(process, peer)
+        try:
+            return await process.fetch(peer, model, folder, on_progress)
+        except LaneFault as fault:
+            raise SplitFault(str(fault)) from fault
+
     # --- what is told -----------------------------------------------------------------------------
 
     def _name(self, peer: NodeId) -> str:
@@ -306,3 +269,10 @@ class LaneSide:
         if lines != self._lines:
             self._lines = lines
             self._driver.post(LaneSampled(lines))
+
+
+def _files(model: ModelFacts) -> tuple[str, ...]:
+    """Return what a member may fetch of a model: its parts, and a projector that bears its name."""
+    projector = model.mmproj_path
+    named = projector is not None and projector_family(Path(projector).name)
+    return (*model.shards, projector) if projector and named else model.shards

@@ -1,7 +1,7 @@
-"""The mesh's Prometheus metrics: members by state, and what the peer link and gossip counted.
+"""The mesh's Prometheus metrics: members by state, what peer link and gossip counted, how drafts guess.
 
-Made when asked for, from numbers that their owners keep anyway; labels are words of ours, never names
-that other machines make up.
+Made when asked for, from numbers that their owners keep anyway; labels are words of ours and the models
+that run here (at most `supervisor.MAX_RUNS`), never names that other machines make up.
 """
 
 from collections import Counter
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from meshsite.side import Side
@@ -17,11 +16,9 @@ from nodes.mesh.members import shown_state
 from nodes.runtime.driver import Driver
 
 
-def render(driver: Driver, mesh: Side) -> bytes:
-    """Return the metrics in Prometheus' text format."""
-    registry = CollectorRegistry()
+def register(registry: CollectorRegistry, driver: Driver, mesh: Side) -> None:
+    """Have the mesh's metrics in this registry too: one page, the same on both ports."""
     registry.register(_MeshCollector(driver, mesh))
-    return generate_latest(registry)
 
 
 class _MeshCollector(Collector):
@@ -52,6 +49,16 @@ class _MeshCollector(Collector):
         for what, count in sorted(counters.items()):
             gossip.add_metric([what], count)
         yield gossip
+        drafts = CounterMetricFamily(
+            "mesh_llm_draft_tokens",
+            "Tokens that a draft model guessed, and those of them that were right.",
+            labels=["model", "what"],
+        )
+        for name, slot in node.serving.slots.items():
+            if slot.run is not None and slot.run.drafted is not None:
+                drafts.add_metric([name, "guessed"], slot.run.drafted.guessed)
+                drafts.add_metric([name, "accepted"], slot.run.drafted.accepted)
+        yield drafts
         yield GaugeMetricFamily(
             "mesh_llm_peer_connections", "Open QUIC connections.", self._mesh.transport.connections
         )

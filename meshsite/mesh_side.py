@@ -18,6 +18,7 @@ from meshsite.side import Host, Side
 from meshsite.version import VERSION
 from nodes.mesh import config
 from nodes.mesh.announcement import Announcement
+from nodes.mesh.drains import accept_drain
 from nodes.mesh.effects import LinkEffect
 from nodes.mesh.events import AddressesChanged
 from nodes.mesh.gossip import GossipNode
@@ -94,7 +95,7 @@ class MeshSide(Side):
         self._options = options
         self._name = name
         self._bound = bound
-        self._config = config.lan()
+        self._config = config.PROFILES[options.network]()
         self.ledger = TokenLedger(found.home)
         self.approvals = Approvals(
             options.approve, lambda: host.waiting_changed(self.approvals.waiting())
@@ -206,8 +207,10 @@ class MeshSide(Side):
         self._credential = trust.credential().encode()
 
         def accept_notice(topic: str, version: int, body: bytes) -> bool:
-            return trust_notices.accept_notice(trust, topic, version, body) or accept_drop(
-                judge, topic, version, body
+            return (
+                trust_notices.accept_notice(trust, topic, version, body)
+                or accept_drop(judge, topic, version, body)
+                or accept_drain(judge, topic, version, body)
             )
 
         judge = NodeIdentity(

@@ -71,6 +71,8 @@ class Options:
     bind_ip: str | None = None
     approve: bool = False
     """New members wait for the operator's word."""
+    network: str = "lan"
+    """Gossip's profile: a key of `nodes.mesh.config.PROFILES`."""
 
     @property
     def loopback_only(self) -> bool:
@@ -144,6 +146,7 @@ def _checked(found: argparse.Namespace) -> Options:
         bind_port=found.bind_port,
         bind_ip=_bind_ip(found.bind_ip),
         approve=found.approve,
+        network=found.network,
     )
     if not options.loopback_only and options.api_key is None and not options.insecure_open:
         raise OptionsError(

@@ -151,9 +151,10 @@ async def operator_link(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 async def actions(request: HttpRequest) -> HttpResponse:
-    """Carry out ``{"action", "target"}`` and return the true outcome ``{"ok", "text"}``.
+    """Carry out ``{"action", "target"}`` and return what became of it: ``{"ok", "outcome", "text"}``.
 
-    The target is a model's name, a node's id or a token's id; ``model`` is an older word for it.
+    The outcome is a word of `handle.Outcome`, the text one sentence for people. The target is a model's
+    name, a node's id or a token's id; ``model`` is an older word for it.
     """
     if (handle := node_handle.current()) is None:
         return no_node()
@@ -166,7 +167,8 @@ async def actions(request: HttpRequest) -> HttpResponse:
         )
     target = asked.get("target", asked.get("model", ""))
     result = await operate(handle, str(asked.get("action", "")), str(target))
-    return JsonResponse({"ok": result.ok, "text": result.text}, status=200 if result.ok else 409)
+    told = {"ok": result.ok, "outcome": result.outcome, "text": result.text}
+    return JsonResponse(told, status=200 if result.ok else 409)
 
 
 @never_cache

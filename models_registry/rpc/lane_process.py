@@ -146,7 +146,7 @@ class LaneProcess:
         while True:
             began_s = loop.time()
             if self._child is not None:
-                await asyncio.wait({self._child.ended})
+                await self._child.over()
                 self._child = None
                 if self._control is not None:
                     self._control.close()

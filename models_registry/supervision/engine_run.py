@@ -17,6 +17,7 @@ from models_registry.launch import Unsupported
 from models_registry.log_ring import EngineLog
 from models_registry.readiness import NotReady, wait_until_ready
 from models_registry.supervision.commands import EngineCommands
+from models_registry.supervision.draft_meter import DraftMeter
 from models_registry.supervision.engine_http import NoAnswer
 from models_registry.supervision.exit_reasons import exit_reason, port_was_busy
 from models_registry.supervision.hang_watch import Frozen, HangLimits, HangWatch, slot_use
@@ -24,7 +25,7 @@ from models_registry.supervision.process import ChildProcess
 from models_registry.supervision.roster import Roster
 from models_registry.supervision.rpc_server import LOOPBACK, RpcServer, RunFault, free_port, spawn
 from models_registry.supervision.split_lane import SplitFault, SplitLane
-from nodes.mesh.events import Event, ServerExited, ServerProgressed, ServerReady
+from nodes.mesh.events import Event, ServerDrafted, ServerExited, ServerProgressed, ServerReady
 from nodes.mesh.plans import ServerPlan
 
 PORT_ATTEMPTS = 3
@@ -124,7 +125,7 @@ class EngineRun:
             except RunFault as fault:
                 return _Ending(None, str(fault))
             finally:
-                await self._close_tunnels()
+                self._close_tunnels()
             if not ending.port_busy:
                 break
             await self._end_children()
@@ -241,11 +242,11 @@ class EngineRun:
             stop.cancel()
             await asyncio.gather(working, stop, return_exceptions=True)
 
-    async def _close_tunnels(self) -> None:
+    def _close_tunnels(self) -> None:
         """Close them, once nothing runs that uses them."""
         if self._tunnels:
             ports, self._tunnels = self._tunnels, ()
-            await self._lane.close_ports(ports)
+            self._lane.close_ports(ports)
 
     async def _attend(self, server: ChildProcess) -> None:
         """Wait for readiness, report it, then watch. Raises: NotReady, Frozen."""
@@ -272,7 +273,26 @@ class EngineRun:
                 load_s=clock() - began_s,
             )
         )
-        await self._watch.run()
+        meter = self._draft_meter(self._watch)
+        try:
+            await self._watch.run()
+        finally:
+            if meter is not None:
+                meter.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await meter
+
+    def _draft_meter(self, watch: HangWatch) -> "asyncio.Task[None] | None":
+        """Start to read how well the draft guesses; None: there is no draft."""
+        if self.plan.draft is None:
+            return None
+        run_id = self.plan.run_id
+        meter = DraftMeter(
+            self._port,
+            lambda: watch.quiet_s,
+            lambda guessed, accepted: self._report(ServerDrafted(run_id, guessed, accepted)),
+        )
+        return asyncio.create_task(meter.run(), name=f"draft meter of {self.plan.name}")
 
     def _watch_limits(self) -> HangLimits:
         if self.plan.split is None:

@@ -1,8 +1,6 @@
 """One rpc-server of this node, whoever it computes for: its start, its port, its end, its freeze.
 
-Decides when it is over: it ended by itself, or the system says that it stands still (SIGSTOP, a
-debugger's leftover). Then it is killed: a host that waits for it would wait for ever, and nothing but
-its own machine can tell a frozen one from a busy one.
+Decides when it is over: it ended by itself, or it stood still and was killed (`ChildProcess.over`).
 """
 
 import asyncio
@@ -11,21 +9,16 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psutil
-
 from models_registry.launch import Unsupported
 from models_registry.log_ring import EngineLog
 from models_registry.supervision.commands import EngineCommands
 from models_registry.supervision.exit_reasons import exit_reason
-from models_registry.supervision.process import ChildProcess
+from models_registry.supervision.process import STOPPED_BOUND_S, ChildProcess
 from models_registry.supervision.roster import Roster
 
 LOOPBACK = "127.0.0.1"
 RPC_START_S = 15.0
 PORT_POLL_S = 0.02
-STOPPED_BOUND_S = 3.0
-"""Stopped for longer: frozen. Shorter is what somebody does who looks at a process."""
-STOPPED_POLL_S = 0.5
 
 
 class RunFault(Exception):
@@ -116,23 +109,10 @@ class RpcServer:
             await asyncio.sleep(PORT_POLL_S)
 
     async def _watch(self) -> RpcEnd:
-        clock = asyncio.get_running_loop().time
-        child, stopped_s = self.child, None
-        while not (await asyncio.wait({child.ended}, timeout=STOPPED_POLL_S))[0]:
-            if not _is_stopped(child.pid):
-                stopped_s = None
-            elif stopped_s is None:
-                stopped_s = clock()
-            elif clock() - stopped_s > STOPPED_BOUND_S:
-                reason = f"{child.what} was stopped (frozen) for {STOPPED_BOUND_S:.0f} s, so it was killed"
-                return RpcEnd(await child.kill(), reason)
+        child = self.child
+        if await child.over():
+            why = f"was stopped (frozen) for {STOPPED_BOUND_S:.0f} s, so it was killed"
+            return RpcEnd(child.ended.result(), f"{child.what} {why}")
         returncode = child.ended.result()
         reason = exit_reason(child.what, returncode, list(child.recent))
         return RpcEnd(None if child.never_ran else returncode, reason)
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    except psutil.Error:
-        return False  # Gone, or not to be asked: its end is noticed elsewhere.

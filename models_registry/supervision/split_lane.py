@@ -27,8 +27,8 @@ class SplitLane(Protocol):
         """Only this process may connect to these ports. Call right after its spawn."""
         ...
 
-    async def close_ports(self, ports: Sequence[int]) -> None:
-        """Close these ports and what goes through them; raises nothing."""
+    def close_ports(self, ports: Sequence[int]) -> None:
+        """Have these ports closed, and what goes through them. Nobody waits for it."""
         ...
 
     async def admit(self, plan: WorkerPlan, port: int) -> None:
@@ -50,7 +50,7 @@ class NoLane:
     def name_client(self, ports: Sequence[int], pid: int) -> None:
         """There are no ports."""
 
-    async def close_ports(self, ports: Sequence[int]) -> None:
+    def close_ports(self, ports: Sequence[int]) -> None:
         """There are no ports."""
 
     async def admit(self, plan: WorkerPlan, port: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from nodes.mesh import codec, limits
+from nodes.mesh.dead_peers import DeadPeer
 from nodes.mesh.gossip_core import Core, Link
 from nodes.mesh.ids import NodeId
 from nodes.mesh.membership import Membership
@@ -135,9 +136,7 @@ class AntiEntropy:
                 elif order > core.me.order:
                     wants.append(raw_id)
             elif dead is not None and incarnation <= dead.incarnation:
-                accused.append(
-                    self._accuse(raw_id, dead.incarnation, dead.left, newer_here, dead.record)
-                )
+                accused.append(self._end_of(raw_id, dead))
             elif member is None or order > member.record.order:
                 if member is not None or (discover and node_id not in core.revoked):
                     wants.append(raw_id)
@@ -145,7 +144,7 @@ class AntiEntropy:
                 newer_here.append(member.record)
         missing = [m.record for i, m in core.members.items() if i not in theirs and i != peer]
         self._hear_updates(peer, digests.notices)
-        told = [a for a in accused if a] + self.notices_lacking(digests.notices)
+        told = accused + self.notices_lacking(digests.notices)
         self._exchange(peer, newer_here + (missing if discover else []), told, wants)
 
     def _rows(self, digests: Digests) -> list[tuple[bytes, int, int, int]]:
@@ -155,13 +154,12 @@ class AntiEntropy:
             self._core.counters["frames_refused"] += 1
             return []
 
-    def _accuse(self, raw_id: bytes, incarnation: int, left: bool, newer_here: list[Record],
-                record: Record) -> bytes:  # fmt: skip
-        if left:
-            newer_here.append(record)
-            return b""
+    def _end_of(self, raw_id: bytes, dead: DeadPeer) -> bytes:
+        """Return the farewell of who left, an accusation of who died."""
+        if dead.farewell is not None:
+            return codec.encode_part(dead.farewell)
         accuser = bytes.fromhex(self._core.self_id)
-        return msgspec.msgpack.encode(Accusation(raw_id, incarnation, True, accuser))
+        return msgspec.msgpack.encode(Accusation(raw_id, dead.incarnation, True, accuser))
 
     def _peer_says_dead(self, peer: NodeId, raw_id: bytes, incarnation: int) -> None:
         accusation = Accusation(raw_id, incarnation, True, bytes.fromhex(peer))

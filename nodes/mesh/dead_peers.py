@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from nodes.mesh import limits
 from nodes.mesh.ids import NodeId
+from nodes.mesh.messages import Claim
 from nodes.mesh.records import Record
 
 
@@ -17,15 +18,26 @@ class DeadPeer:
     """One remembered death."""
 
     record: Record
-    """The last word of that life: its key and addresses serve a later return."""
+    """The last word of that life that is here whole: its key and addresses serve a later return."""
     at: float
-    left: bool
-    """True: it said farewell itself, and is not called back."""
+    farewell: Claim | None
+    """Its own last claim where it left by itself, so that it is not called back. None: it died."""
+
+    @property
+    def left(self) -> bool:
+        """True: it said farewell itself."""
+        return self.farewell is not None
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What a word of it must exceed to be news."""
+        last = self.farewell or self.record.claim
+        return last.incarnation, last.version
 
     @property
     def incarnation(self) -> int:
         """The life that ended."""
-        return self.record.claim.incarnation
+        return self.order[0]
 
 
 class DeadPeers:
@@ -43,10 +55,10 @@ class DeadPeers:
     def __contains__(self, node_id: NodeId) -> bool:
         return node_id in self._peers
 
-    def add(self, record: Record, now: float, left: bool) -> None:
-        """Remember a death; at the bound the oldest is forgotten."""
+    def add(self, record: Record, now: float, farewell: Claim | None = None) -> None:
+        """Remember a death, or a leave by its farewell; at the bound the oldest is forgotten."""
         self._peers.pop(record.node_id, None)
-        self._peers[record.node_id] = DeadPeer(record, now, left)
+        self._peers[record.node_id] = DeadPeer(record, now, farewell)
         if len(self._peers) > limits.DEAD_PEERS_MAX:
             self._peers.popitem(last=False)
 

@@ -44,6 +44,10 @@ a thousand nodes that change all the time take no more than a part of one CPU he
 JUST_JOINED_S = 5.0
 """Unit: seconds after the first other node was seen. What was dropped before is told within them."""
 
+CLOCK_SLACK_S = 1.0
+"""Unit: seconds by which a drop's own time may be later than a node's coming and still count as before it:
+nodes know the time to the second."""
+
 RATES_EVERY_S = 10.0
 """Unit: seconds between two announcements of how busy the engines are."""
 
@@ -102,9 +106,16 @@ class Duties:
         """Note that this node goes to others, rather than they to it."""
         self._joins = True
 
-    def just_joined(self, now: float) -> bool:
-        """Return whether the node has only just come among others."""
-        return self._joins and (self._met_s is None or now - self._met_s < JUST_JOINED_S)
+    def dropped_before_joining(self, version: int, unix_ms: int, now: float) -> bool:
+        """Return whether a drop that is heard of now was said before this node came among others.
+
+        A version is the time at which it was said, in Unix milliseconds; `unix_ms` is `now` as such.
+        """
+        if not self._joins or self._met_s is None:
+            return self._joins
+        here_s = now - self._met_s
+        came_ms = unix_ms - here_s * 1000
+        return here_s < JUST_JOINED_S and version <= came_ms + CLOCK_SLACK_S * 1000
 
     def take(self, event: ev.Event, now: float) -> Iterator[Effect]:
         """Take what the shell tells of this node, its engines and its rpc-servers."""
@@ -135,6 +146,8 @@ class Duties:
         if slot is None or slot.run is None:
             return
         ready = slot.run.ready
+        if event.in_flight == 1:
+            slot.note_speed(event.tokens_per_s)
         meter = self._meters.setdefault(event.model, Meter(now))
         slots = ready.slots if ready else slot.run.plan.parallel
         meter.sampled(event.in_flight, slots, event.requests_per_s, now)
@@ -210,6 +223,11 @@ class Duties:
     def lane(self) -> tuple[ev.LaneLine, ...]:
         """Return what passes between this node and others for the sake of splits."""
         return self._splits.lane
+
+    @property
+    def looked_s(self) -> float:
+        """When everybody was looked at last; nothing is decided anew before it changes."""
+        return self._looked_s
 
     def why(self, model: ModelName, now: float) -> dict[str, Any]:
         """Return why a model is served as it is (`reasons.why`)."""

@@ -102,6 +102,8 @@ def _contenders(
 
 def _verdict(offer: Offer, model: ModelName) -> Verdict:
     need, spare = offer.need_bytes(model), offer.spare_bytes(model)
+    if offer.drained:
+        return Verdict(offer.node_id, offer.name, False, "it is drained")
     if not offer.engine:
         return Verdict(offer.node_id, offer.name, False, "it has no engine")
     if need is None:

@@ -89,6 +89,17 @@ class ServerReady:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerDrafted:
+    """How well an engine's draft model guesses, since that engine's start."""
+
+    run_id: RunId
+    guessed: int
+    """Tokens that the draft proposed."""
+    accepted: int
+    """Those of them that the model would have said itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerExited:
     """The engine is gone, asked or not."""
 
@@ -170,6 +181,15 @@ class DropRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """The operator wants a node of the mesh, this one or another, to serve nothing for now."""
+
+    node_id: NodeId
+    drained: bool
+    """False: it is to serve again."""
+
+
+@dataclass(frozen=True, slots=True)
 class RestartRequested:
     """The operator wants a failed or running engine started afresh."""
 
@@ -181,6 +201,11 @@ class StopRequested:
     """The node is to stop: drain, end the engines, leave."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersFinished:
+    """After `StopRequested`: no answer is open here any more, whoever asked and whoever computes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +261,13 @@ Event = (
     | WorkerReady
     | WorkerExited
     | LaneSampled
+    | ServerDrafted
     | ServerLoadSampled
     | DropRequested
+    | DrainRequested
     | RestartRequested
     | StopRequested
+    | AnswersFinished
     | DiskScanned
     | ModelsAskedFor
     | CatalogueKnown

@@ -166,6 +166,7 @@ class FailureDetector:
         if member is None or self._answered_since(probe):
             self._forget(probe)
             return
+        member.missed_probes += 1
         if not member.late:
             member.late = True
             core.touch(probe.target)
@@ -215,7 +216,7 @@ class FailureDetector:
         link.acked_at = core.now
         member = core.members.get(link.peer)
         if member is not None and member.late:
-            member.late = False
+            member.late, member.missed_probes = False, 0
             core.touch(link.peer)
 
     def acked(self, link: Link, ack: Ack) -> None:

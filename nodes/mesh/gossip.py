@@ -91,6 +91,7 @@ class GossipNode:
         self._rejoin = Rejoin(core, self._links)
         self._notices = Notices(core)
         self._gossiping = False
+        self._has_left = False
         self._wire()
         self._handlers: dict[type, Callable[[Any], None]] = {
             DatagramReceived: self._datagram,
@@ -247,7 +248,8 @@ class GossipNode:
             updates = core.broadcasts.take(_UPDATE_BUDGET_BYTES)
             if updates:
                 core.send(peer, Gossip(updates))
-        self._gossiping = bool(core.broadcasts)
+        # Alone there is nobody to tell: the next link begins anew.
+        self._gossiping = bool(core.broadcasts) and bool(peers)
         if self._gossiping:
             core.timers.at(core.now + core.config.gossip_interval_s, self._gossip)
 
@@ -292,6 +294,8 @@ class GossipNode:
 
     def _link_up(self, link: Link) -> None:
         core = self._core
+        if core.broadcasts:
+            self._gossip_soon()
         self._detector.heard(link)
         self._figures.link_up(link)
         if link.peer in core.members:
@@ -301,8 +305,11 @@ class GossipNode:
         self._anti_entropy.link_up(link)
 
     def _link_down(self, event: LinkDown) -> None:
+        core = self._core
         self._links.down(event)
         self._rejoin.check_alone()
+        if core.leaving and not core.links:
+            self._left(None)  # Who hears a farewell closes the link: that is its acknowledgement.
 
     def _joined(self, node_id: NodeId) -> None:
         self._links.pursue_soon()
@@ -370,4 +377,6 @@ class GossipNode:
         core.timers.at(core.now + core.config.leave_linger_s, self._left)
 
     def _left(self, _: None) -> None:
-        self._core.effects.append(LeaveFinished())
+        if not self._has_left:
+            self._has_left = True
+            self._core.effects.append(LeaveFinished())

@@ -43,13 +43,15 @@ OnAnswer = Callable[[StreamMessage | None, bool], None]
 class Member:
     """One other node, as this one holds it."""
 
-    __slots__ = ("late", "record", "state")
+    __slots__ = ("late", "missed_probes", "record", "state")
 
     def __init__(self, record: Record) -> None:
         self.record = record
         self.state = MemberState.ALIVE
         self.late = False
         """It missed this node's latest direct probe."""
+        self.missed_probes = 0
+        """In a row, of this node's."""
 
 
 class Link:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from nodes.mesh import limits
+from nodes.mesh import codec, limits
 from nodes.mesh.dead_peers import DeadPeer
 from nodes.mesh.gossip_core import Core, Member
 from nodes.mesh.gossip_effects import CloseLink, MemberState, MemberView
@@ -54,7 +54,8 @@ class Membership:
             core.counters["records_refused"] += 1
             return
         if record.claim.left:
-            self._farewell(record, member, source)
+            if member is not None:
+                self._farewell(member, record, record.claim, source)
         elif member is not None:
             self._replace(member, record, spread)
         else:
@@ -63,7 +64,7 @@ class Membership:
     def _may_return(self, record: Record, source: NodeId, dead: DeadPeer) -> bool:
         """Direct contact may; what gossip says of a later life is only a reason to look."""
         if source == record.node_id:
-            if not dead.left or record.order > dead.record.order:
+            if not dead.left or record.order > dead.order:
                 return True
             if record.body.boot != dead.record.body.boot:
                 # Restarted with a clock that went back: let it outbid the life that left.
@@ -86,6 +87,9 @@ class Membership:
         if held is not None and (claim.incarnation, claim.version) <= held.order:
             return
         if dead is not None and claim.incarnation <= dead.incarnation:
+            return
+        if member is not None and claim.left:
+            self._hear_farewell(member, claim, source)
             return
         if held is None or held.claim.digest != claim.digest:
             if node_id not in core.revoked:
@@ -136,15 +140,27 @@ class Membership:
 
     # --- ends ------------------------------------------------------------
 
-    def _farewell(self, record: Record, member: Member | None, source: NodeId) -> None:
+    def _hear_farewell(self, member: Member, claim: Claim, source: NodeId) -> None:
+        """Believe it without its body: who stops changes what it says and leaves in one breath.
+
+        A pull would come too late: the subject is about to be gone, and who passed its farewell on has
+        forgotten it already. The key of an id never changes, so the one that is here proves the claim.
+        """
         core = self._core
-        if member is None:
-            return
-        core.story("left", record.node_id, f"{core.name(record.node_id)} left")
+        if claim_verified(core.identity, claim, member.record.body.public_key):
+            self._farewell(member, member.record, claim, source)
+        else:
+            core.counters["claims_refused"] += 1
+
+    def _farewell(self, member: Member, record: Record, claim: Claim, source: NodeId) -> None:
+        """`record`: the latest that is here whole; the claim may be of a later one."""
+        core, node_id = self._core, record.node_id
+        core.story("left", node_id, f"{core.name(node_id)} left")
         self._remove(member, MemberState.LEFT)
-        core.dead.add(record, core.now, left=True)
-        core.spread(record.node_id, record.update)
-        core.flood(record.update, but=source)
+        core.dead.add(record, core.now, farewell=claim)
+        update = codec.encode_part(claim)
+        core.spread(node_id, update)
+        core.flood(update, but=source)
 
     def die(self, node_id: NodeId, text: str, refused: bool = False, announce: bool = True) -> None:
         """Declare a verified death: drop the link, remember it, tell everyone (pinned 11)."""
@@ -152,9 +168,12 @@ class Membership:
         member = core.members.get(node_id)
         if member is None:
             return
-        core.story("died", node_id, f"{core.name(node_id)} was declared dead: {text}", "warning")
+        missed = member.missed_probes
+        seen = f"{missed} missed probe{'s' if missed > 1 else ''}; " if missed else ""
+        story = f"{core.name(node_id)} was declared dead: {seen}{text}"
+        core.story("died", node_id, story, "warning")
         self._remove(member, MemberState.DEAD)
-        core.dead.add(member.record, core.now, left=False)
+        core.dead.add(member.record, core.now)
         if announce:
             claim = member.record.claim
             raw = _accusation(core, claim.node_id, claim.incarnation, refused)

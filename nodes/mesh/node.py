@@ -15,6 +15,7 @@ from nodes.mesh import events as ev
 from nodes.mesh.announcement import Announcement
 from nodes.mesh.causes import Cause
 from nodes.mesh.client_events import TableReceived
+from nodes.mesh.drains import Drains, drain_notice
 from nodes.mesh.duties import Duties
 from nodes.mesh.effects import ChangeRoutes, Effect, LeaveAndExit, PublishDelta, RecordEvent
 from nodes.mesh.events import Event
@@ -30,8 +31,10 @@ from nodes.mesh.gossip_events import AnnouncementChanged, GossipEvent, JoinReque
 from nodes.mesh.ids import ModelName
 from nodes.mesh.members import Members
 from nodes.mesh.models_view import complete
+from nodes.mesh.needed import Needed
 from nodes.mesh.own_facts import OwnFacts, announce, disk_lines
 from nodes.mesh.placement import ServingOptions
+from nodes.mesh.reasons import why_by_table
 from nodes.mesh.routing import RoutingTable, match_name
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import State, difference
@@ -54,12 +57,14 @@ _SERVING_EVENTS = (
     ev.ServerProgressed,
     ev.ServerReady,
     ev.ServerExited,
+    ev.ServerDrafted,
     ev.ServerLoadSampled,
     ev.WorkerReady,
     ev.WorkerExited,
     ev.DropRequested,
     ev.RestartRequested,
     ev.StopRequested,
+    ev.AnswersFinished,
 )
 
 
@@ -71,6 +76,8 @@ class MeshNode:
         self.serving = Serving(options)
         self.members = Members()
         self.duties = Duties(me.node_id, self.serving)
+        self.drains = Drains()
+        self._needed = Needed()
         self.gossip: GossipNode | None = None
         """None: this node is in no mesh (yet), or a client."""
         self.own = OwnFacts()
@@ -80,6 +87,7 @@ class MeshNode:
         """Unix seconds less monotonic ones, as of the first event."""
         self._last_act: LeaveAndExit | None = None
         """Held back until the others were told."""
+        self._told_others = False
         self._view_due_s = math.inf
         self._viewed_s = -math.inf
 
@@ -113,6 +121,9 @@ class MeshNode:
         if isinstance(event, _SERVING_EVENTS):
             self._before_serving(event, now, effects)
             effects.extend(self._serve(event, now))
+            changed = True
+        elif isinstance(event, ev.DrainRequested):
+            self._drain(event, now, effects)
             changed = True
         else:
             changed = self._take_own(event, now, effects)
@@ -162,6 +173,8 @@ class MeshNode:
 
     def why(self, model: ModelName, now: float) -> dict[str, Any]:
         """Return why a model is served as it is, as plain values (`reasons.why`)."""
+        if self.me.is_client:
+            return why_by_table(model, self.members.upstreams())
         return self.duties.why(model, now)
 
     # --- parts ------------------------------------------------------------------------------------
@@ -200,7 +213,7 @@ class MeshNode:
                 yield effect
 
     def _others_to_tell(self) -> bool:
-        return self.gossip is not None and bool(self.gossip.linked)
+        return self.gossip is not None and not self._told_others and bool(self.gossip.linked)
 
     def _gossip(self, event: GossipEvent, now: float, effects: list[Effect]) -> bool:
         assert self.gossip is not None
@@ -224,6 +237,7 @@ class MeshNode:
                     about = "" if peer == self.me.node_id else peer
                     effects.append(RecordEvent(kind, _sentence(text), level, node_id=about))
                 case LeaveFinished():
+                    self._told_others = True
                     if self._last_act is not None:
                         effects.append(self._last_act)
                 case _:
@@ -259,15 +273,22 @@ class MeshNode:
     def _noticed(
         self, topic: str, version: int, body: bytes, now: float, effects: list[Effect]
     ) -> bool:
-        """Obey a drop; True: it changed something.
+        """Obey a drop, and a drain of this node; True: it changed something.
 
-        A drop that a node hears of as it comes in is older than its operator's `--model`, which lifts it.
+        A drop of before this node came is older than its operator's `--model`, which lifts it.
         """
+        word = self.drains.take(topic, version, body)
+        if word is not None and word.subject == self.me.node_id:
+            # What was meant for an earlier life of this node, before it was started again, is over.
+            if word.life >= self.me.started_at * 1000:
+                effects.extend(self.serving.drain(word.drained, now))
+            return True
         model = self.duties.noticed(topic, version, body)
         if model is None:
             return model_of(topic) is not None
         serving = self.serving
-        if self.duties.just_joined(now) and self._asked_here(model):
+        before = self.duties.dropped_before_joining(version, self._unix_ms(now), now)
+        if before and self._asked_here(model):
             self._tell_drop(model, False, now, effects)
             return True
         if model in serving.expected:
@@ -288,6 +309,23 @@ class MeshNode:
         self.duties.noticed(notice.topic, notice.version, notice.body)
         self._take_gossip(self.gossip.handle(notice, now), now, effects)
 
+    def _drain(self, asked: ev.DrainRequested, now: float, effects: list[Effect]) -> None:
+        """Drain this node, or let another one know that it is to be drained; or the reverse."""
+        if asked.node_id == self.me.node_id:
+            effects.extend(self.serving.drain(asked.drained, now))
+            return
+        view = self.members.get(asked.node_id)
+        if self.gossip is None or view is None:
+            return
+        unix_ms = self._unix_ms(now)
+        version = self.drains.next_version(asked.node_id, unix_ms)
+        notice = drain_notice(
+            self.gossip.identity, asked.node_id, version, asked.drained, view.incarnation,
+            unix_ms // 1000,
+        )  # fmt: skip
+        self.drains.take(notice.topic, notice.version, notice.body)
+        self._take_gossip(self.gossip.handle(notice, now), now, effects)
+
     def _asked_here(self, model: ModelName) -> bool:
         """Return whether the operator of this node asked for the model, here or of the mesh."""
         own = self.serving.causes.get(model) is Cause.OWN
@@ -302,7 +340,8 @@ class MeshNode:
             return
         said = AnnouncementChanged(self.announcement())
         self._take_gossip(self.gossip.handle(said, now), now, effects)
-        if self._last_act is not None:
+        # A stop does not wait for its engines: they may take seconds to end, and nobody is to ask them.
+        if self._last_act is not None or self.serving.done_answering:
             self._take_gossip(self.gossip.handle(LeaveRequested(), now), now, effects)
 
     # --- what goes out ----------------------------------------------------------------------------
@@ -335,6 +374,9 @@ class MeshNode:
         )
         state.update(self.members.entries(self._clock_offset_s or 0.0))
         complete(state, self.me.node_id, self.own, self.members, self.duties.tombstones.dropped)
+        if self.gossip is not None:
+            looked_s = self.duties.looked_s
+            self._needed.complete(state, looked_s, lambda: self.duties.snapshot(looked_s))
         return state
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from nodes.mesh import fit
 from nodes.mesh.announcement import MIB, Announcement
+from nodes.mesh.drains import DRAINED_ROLE
 from nodes.mesh.gossip_effects import MemberView
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.routing import ModelState, match_name
@@ -86,6 +87,8 @@ class Offer:
     """Empty: it can serve nothing."""
     rpc_version: str
     rank_last: bool = False
+    drained: bool = False
+    """Its operator wants nothing served there for now: it offers no engine and no memory."""
     force_split: bool = False
     lines: Mapping[ModelName, Line] = field(default_factory=dict)
     on_disk: Mapping[ModelName, OnDisk] = field(default_factory=dict)
@@ -136,6 +139,7 @@ def offer_of(node_id: NodeId, said: Announcement, rank_last: bool = False) -> Of
         engine=said.engine,
         rpc_version=said.rpc_version,
         rank_last=rank_last,
+        drained=said.role == DRAINED_ROLE,
         force_split=said.force_split,
         lines={ModelName(li.name): Line(li.state, li.slots, li.cause) for li in said.serving},
         on_disk={

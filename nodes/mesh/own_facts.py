@@ -84,7 +84,10 @@ def announce(
     name: str, software: str, role: str, serving: Serving, own: OwnFacts, words: MeshWords
 ) -> Announcement:
     """Return what is to be said now; every list is cut to what gossip carries."""
-    resources, engine = serving.resources, serving.engine
+    resources = serving.resources
+    # A node that is drained, or goes, has nothing to offer: no decision of any node counts on it.
+    away = serving.drained or serving.stopping
+    engine = None if away else serving.engine
     offered = [line for line in _files(serving, own) if line.name not in words.spoiled]
     return Announcement(
         name=name[: limits.NAME_CHARS_MAX],
@@ -93,7 +96,7 @@ def announce(
         ],
         role=role,
         software=software[: limits.NAME_CHARS_MAX],
-        memory_bytes=resources.offered_bytes if resources else 0,
+        memory_bytes=resources.offered_bytes if resources and not away else 0,
         serving=tuple(_lines(serving))[: limits.SERVING_MAX],
         on_disk=tuple(offered[: limits.MODELS_ON_DISK_MAX]),
         wanted=tuple(_wishes(serving, own, words.dropped))[: limits.MODELS_WANTED_MAX],
@@ -118,7 +121,8 @@ def _lines(serving: Serving) -> Iterator[ServedModelLine]:
     running = {name for name, slot in serving.slots.items() if slot.run is not None}
     for name, slot in serving.slots.items():
         if slot.run is not None and _nameable(name):
-            yield _line(name, slot.run, serving.causes.get(name), name in serving.wanted)
+            wanted = name in serving.wanted and not serving.drained
+            yield _line(name, slot.run, serving.causes.get(name), wanted)
     for name, cause in serving.causes.items():
         waits = serving.unplaced.get(name)
         if name not in running and _nameable(name) and not (waits and waits.taken):
@@ -134,7 +138,7 @@ def _state_without_run(serving: Serving, name: ModelName) -> str:
     slot = serving.slots.get(name)
     if slot is not None and slot.gave_up:
         return ModelState.FAILED.value
-    if name in serving.unplaced or serving.engine is None:
+    if name in serving.unplaced or serving.engine is None or serving.drained:
         return WAITING
     return ModelState.LOADING.value
 

@@ -6,7 +6,9 @@ Rules:
 - A dropped model's wish is gone until somebody asks for it again.
 - What the mesh asked for gives way to what the operator asks for, and goes back without a word of leaving.
 - A directive of the mesh (left to others, spread over workers) comes before this node's own placement.
-- After `stop` nothing starts any more; when the last run has ended the node may leave.
+- After `stop` nothing starts any more. Once no answer is open the others are told; when the last run has
+  ended too, the node exits.
+- While drained nothing runs or starts; the operator's own wishes are kept until it is undrained.
 """
 
 import math
@@ -18,6 +20,7 @@ from nodes.mesh.causes import Cause
 from nodes.mesh.directives import Directive, Left, Spread, contradicts
 from nodes.mesh.effects import Effect, LeaveAndExit, RecordEvent, StartServer, StopServer
 from nodes.mesh.ids import ModelName, RunId
+from nodes.mesh.launching import server_plan
 from nodes.mesh.placement import (
     NotPlaced,
     Placed,
@@ -27,10 +30,10 @@ from nodes.mesh.placement import (
     place,
     place_spread,
 )
-from nodes.mesh.plans import EngineFacts, ServerPlan
+from nodes.mesh.plans import EngineFacts
 from nodes.mesh.reconcile import Run, RunState, Slot
 from nodes.mesh.resources import Resources
-from nodes.mesh.serving_story import how_it_ended, sentence
+from nodes.mesh.serving_story import how_it_ended, how_it_starts, sentence
 
 REFUSED_MAX = 32
 """Refused wishes that are still shown, with their reasons; the oldest goes first."""
@@ -66,6 +69,10 @@ class Serving:
         self.load: dict[ModelName, ev.ServerLoadSampled] = {}
         self.engine_starts = 0
         self.stopping = False
+        self.done_answering = False
+        """The node stops and nobody waits for it any more: the others may be told, engines or not."""
+        self.drained = False
+        """An operator wants nothing served here for now (`drains`)."""
         self._leave_when_empty = False
         self._left = False
         self._last_run_id = 0
@@ -84,7 +91,7 @@ class Serving:
             for name, slot in self.slots.items()
             if slot.retry_at_s is not None and slot.run is None and self._waits_for_time(name)
         ]
-        return min(waits, default=None) if not self.stopping else None
+        return min(waits, default=None) if not (self.stopping or self.drained) else None
 
     def _waits_for_time(self, name: ModelName) -> bool:
         # What does not fit waits for memory or a wish: its retry, once past, would be due for ever.
@@ -126,13 +133,17 @@ class Serving:
                 yield RecordEvent("model_refused", reason, "error", name)
             case ev.ServerLoadSampled():
                 self.load[event.model] = event
-                self._note_speed(event)
             case ev.DropRequested():
                 yield from self._drop(event)
             case ev.RestartRequested(name):
                 yield from self._restart(name)
             case ev.StopRequested(reason):
                 yield from self._stop(reason)
+            case ev.AnswersFinished():
+                self.done_answering = self.stopping
+            case ev.ServerDrafted(run_id):
+                if (found := self.run_of(run_id)) is not None:
+                    found[1].drafted = event
             case ev.ServerProgressed() | ev.ServerReady() | ev.ServerExited():
                 yield from self._engine_report(event, now)
             case ev.TimePassed():
@@ -141,6 +152,22 @@ class Serving:
     def expect(self, name: ModelName, cause: Cause) -> None:
         """Remember that the mesh asks for a model: the next `ModelWanted` for it is not the operator's."""
         self.expected[name] = cause
+
+    def drain(self, drained: bool, now: float) -> list[Effect]:
+        """Serve nothing until told otherwise, or serve again what this node's operator asked for."""
+        if drained == self.drained or self.stopping:
+            return []
+        self.drained = drained
+        if not drained:
+            effects: list[Effect] = [RecordEvent("undrained", "This node serves again.")]
+            return [*effects, *self._reconcile(now)]
+        text = "This node is drained: it takes no new requests; open answers may finish."
+        effects = [RecordEvent("drained", text, "warning")]
+        for name in (*self.expected, *self.causes):
+            effects.extend(self.give_back(name))
+        for name in tuple(self.slots):
+            effects.extend(self._stop_run(name))
+        return effects
 
     def give_back(self, name: ModelName) -> Iterator[Effect]:
         """Serve what the mesh asked for no longer, or no longer wait for its file; the node stays."""
@@ -284,11 +311,12 @@ class Serving:
 
     def _reconcile(self, now: float) -> Iterator[Effect]:
         running = any(slot.run for slot in self.slots.values())
-        if self._leave_when_empty and not running and not self._left:
+        answering = self.stopping and not self.done_answering
+        if self._leave_when_empty and not running and not answering and not self._left:
             self._left = True
             reason = "stopped as asked" if self.stopping else "its last model was dropped"
             yield LeaveAndExit(0, reason)
-        if self.stopping or self.engine is None or self.resources is None:
+        if self.stopping or self.drained or self.engine is None or self.resources is None:
             return
         yield from self._start_missing(now)
 
@@ -350,34 +378,16 @@ class Serving:
     ) -> Iterator[Effect]:
         self._last_run_id += 1
         self.engine_starts += 1
-        options = self.options
-        plan = ServerPlan(
-            run_id=RunId(self._last_run_id),
-            model=placed.wanted.model,
-            context=placed.context,
-            parallel=placed.parallel,
-            draft=placed.wanted.draft,
-            draft_max=options.draft_max,
-            rpc_self=options.rpc_self or (spread is not None and not self._has_devices()),
-            device=options.device,
-            tensor_split=options.tensor_split if spread is None else None,
-            split=spread.plan if spread is not None else None,
+        plan = server_plan(
+            RunId(self._last_run_id), placed, self.options, spread, self._has_devices()
         )
         seats = spread.seats if spread is not None else ()
         slot.run = Run(plan, placed.need_bytes, now, seats)
         slot.starts += 1
         slot.retry_at_s = None
-        over = f" over {len(spread.seats)} nodes" if spread is not None else ""
-        text = f"Starting {plan.name}{over}: {plan.parallel} slots of {plan.context} tokens."
+        text = how_it_starts(plan, self.wanted.get(plan.model.name), len(seats))
         yield RecordEvent("engine_starting", text, model=placed.wanted.model.name)
         yield StartServer(plan)
-
-    def _note_speed(self, sample: ev.ServerLoadSampled) -> None:
-        """Remember how fast one stream is here alone: what a split is compared with."""
-        slot = self.slots.get(sample.model)
-        alone = slot is not None and slot.run is not None and slot.run.plan.split is None
-        if slot is not None and alone and sample.in_flight == 1:
-            slot.solo_tokens_per_s = max(slot.solo_tokens_per_s or 0.0, sample.tokens_per_s)
 
     def _has_devices(self) -> bool:
         return self.resources is not None and bool(self.resources.devices)

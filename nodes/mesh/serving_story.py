@@ -2,7 +2,20 @@
 
 from nodes.mesh.effects import RecordEvent
 from nodes.mesh.ids import ModelName
+from nodes.mesh.placement import Wanted
+from nodes.mesh.plans import ServerPlan
 from nodes.mesh.reconcile import RESTARTS_MAX, Slot
+
+
+def how_it_starts(plan: ServerPlan, wish: Wanted | None, nodes: int) -> str:
+    """Return the sentence that announces an engine; `nodes` of a split, 0 or 1: it runs here alone."""
+    over = f" over {nodes} nodes" if nodes > 1 else ""
+    drafts = ""
+    if plan.draft is not None:
+        drafts = f", {plan.draft.name} guesses ahead"
+    elif wish is not None and wish.draft is not None:
+        drafts = f", without its draft {wish.draft.name}, for which there is no room"
+    return f"Starting {plan.name}{over}: {plan.parallel} slots of {plan.context} tokens{drafts}."
 
 
 def how_it_ended(name: ModelName, slot: Slot, reason: str, asked: bool, now: float) -> RecordEvent:

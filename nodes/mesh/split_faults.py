@@ -13,9 +13,9 @@ from nodes.mesh.ids import ModelName, NodeId
 HOLD_OUT_S = (0.0, 30.0, 60.0, 120.0, 300.0)
 """Unit: seconds, after the first, second ... loss of the same worker; the last stands for all further."""
 
-NEVER_CAME_S = 30.0
-"""Unit: seconds for which a worker that did not follow its orders is left out: it may follow later, but
-asking it again at once would keep the model waiting for it."""
+UNFIT_S = 30.0
+"""Unit: seconds for which a worker that did not follow its orders, or whose link is slow, is left out: it may
+be of use later, but asking it again at once would keep the model waiting for it."""
 
 FORGET_AFTER_S = 600.0
 """Unit: seconds without another loss after which a worker's losses, or a model's breaks, are forgotten."""
@@ -38,7 +38,7 @@ class _Losses:
 
 
 class SplitFaults:
-    """The memory of one host. Changed by `lost`, `never_came` and `broke` alone."""
+    """The memory of one host. Changed by `lost`, `unfit` and `broke` alone."""
 
     def __init__(self) -> None:
         self._workers: dict[NodeId, _Losses] = {}
@@ -50,11 +50,11 @@ class SplitFaults:
         wait_s = HOLD_OUT_S[min(count, len(HOLD_OUT_S)) - 1]
         self._note(worker, _Losses(count, now, now + wait_s, f"was lost {count} times"))
 
-    def never_came(self, worker: NodeId, now: float) -> None:
-        """A worker did not follow its orders in time."""
+    def unfit(self, worker: NodeId, now: float) -> None:
+        """A worker did not follow its orders in time, or is too far away to be of use."""
         count = self._count(worker, now)
-        wait_s = max(NEVER_CAME_S, HOLD_OUT_S[min(count, len(HOLD_OUT_S)) - 1])
-        self._note(worker, _Losses(count, now, now + wait_s, "did not get ready in time"))
+        wait_s = max(UNFIT_S, HOLD_OUT_S[min(count, len(HOLD_OUT_S)) - 1])
+        self._note(worker, _Losses(count, now, now + wait_s, "was of no use"))
 
     def _count(self, worker: NodeId, now: float) -> int:
         before = self._workers.get(worker)

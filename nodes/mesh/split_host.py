@@ -29,6 +29,13 @@ worker's own engine may still have."""
 STOOD_AFTER_S = 60.0
 """Unit: seconds with all its parts after which a split has shown that it works."""
 
+SLOW_RTT_MS = 500.0
+"""Unit: milliseconds. A worker this far away for `SLOW_FOR_S` is of no use: each token crosses to it and
+back. Far above `split.RTT_MAX_MS`, since a machine that computes answers probes late."""
+
+SLOW_FOR_S = 30.0
+"""Unit: seconds."""
+
 BROKEN_MAX = 64
 """Terms that ended here and are remembered; the oldest goes first."""
 
@@ -62,6 +69,8 @@ class SplitHost:
         self._serving = serving
         self._terms: dict[ModelName, _Term] = {}
         self._broken: dict[tuple[ModelName, int], None] = {}
+        self._slow_since_s: dict[NodeId, float] = {}
+        """Workers that are late to answer, or further away than `SLOW_RTT_MS`, and since when."""
         self._leaving: dict[ModelName, NodeId] = {}
         """Splits that another host takes over once it can answer."""
 
@@ -106,6 +115,7 @@ class SplitHost:
     def deadline(self) -> float | None:
         """When the patience with a worker ends; None: nobody is waited for."""
         waits = [t.since_s + GATHER_S for t in self._terms.values() if t.plan is None]
+        waits += [since_s + SLOW_FOR_S for since_s in self._slow_since_s.values()]
         return min(waits, default=None)
 
     # --- what the elections decide ----------------------------------------------------------------
@@ -181,12 +191,24 @@ class SplitHost:
         self.withdraw(model)
         return self.faults.broke(model, now)
 
-    def look(self, member: Members, wanted: frozenset[ModelName], now: float) -> "Looked":
-        """Look at every worker as it is now; return what became of the splits."""
+    def look(
+        self,
+        member: Members,
+        wanted: frozenset[ModelName],
+        rtts_ms: Mapping[NodeId, float],
+        now: float,
+    ) -> "Looked":
+        """Look at every worker as it is now; return what became of the splits.
+
+        `rtts_ms` are the round trips as they are now, unlike those by which workers are chosen.
+        """
         looked = Looked()
+        self._note_slow(member, rtts_ms, now)
         for name, term in tuple(self._terms.items()):
             if name not in wanted:
-                self.withdraw(name)
+                # Open answers still come through its workers.
+                if not self._runs_out(name):
+                    self.withdraw(name)
                 continue
             lost = self._lost(name, term, member, now)
             if lost:
@@ -202,6 +224,11 @@ class SplitHost:
                 looked.say("split_ended", f"{name} is split no longer: {heir.name} has it.", name)
         return looked
 
+    def _runs_out(self, model: ModelName) -> bool:
+        """Return whether an engine over workers is there yet."""
+        slot = self._serving.slots.get(model)
+        return slot is not None and slot.run is not None and slot.run.plan.split is not None
+
     def _lost(
         self, model: ModelName, term: _Term, member: Members, now: float
     ) -> Mapping[NodeId, str]:
@@ -211,6 +238,9 @@ class SplitHost:
             offer = member(seat.node_id)
             if offer is None:
                 lost[seat.node_id] = "it is gone"
+                continue
+            if self._is_slow(seat.node_id, now):
+                lost[seat.node_id] = f"it has been slow to answer for {SLOW_FOR_S:.0f} s"
                 continue
             work = offer.works.get(model)
             if work is not None and self._follows(work, term):
@@ -224,6 +254,19 @@ class SplitHost:
                 lost[seat.node_id] = f"it was not ready within {GATHER_S:.0f} s"
         return lost
 
+    def _note_slow(self, member: Members, rtts_ms: Mapping[NodeId, float], now: float) -> None:
+        workers = {seat.node_id for term in self._terms.values() for seat in term.workers}
+        slow = {
+            worker
+            for worker in workers
+            if rtts_ms.get(worker, 0.0) > SLOW_RTT_MS
+            or ((offer := member(worker)) is not None and offer.rank_last)
+        }
+        self._slow_since_s = {worker: self._slow_since_s.get(worker, now) for worker in slow}
+
+    def _is_slow(self, worker: NodeId, now: float) -> bool:
+        return now - self._slow_since_s.get(worker, now) >= SLOW_FOR_S
+
     def _follows(self, work: Work, term: _Term) -> bool:
         return work.host == self._me and work.term == term.number
 
@@ -236,7 +279,8 @@ class SplitHost:
         looked: "Looked",
     ) -> None:
         for worker in lost:
-            (self.faults.lost if worker in term.ports else self.faults.never_came)(worker, now)
+            came = worker in term.ports and not self._is_slow(worker, now)
+            (self.faults.lost if came else self.faults.unfit)(worker, now)
         self.withdraw(model)
         looked.lost[model] = dict(lost)
 

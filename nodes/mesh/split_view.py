@@ -1,4 +1,4 @@
-"""What viewers see of splits: this node's ``split`` entry, and who computes each split model anywhere.
+"""What viewers see of this node's part in splits: its ``split`` entry.
 
 Pure. Source: `snapshot`, the contract of the keys; spec, Console HTTP (`rpc_entries`, `tensor_split`).
 """
@@ -6,9 +6,8 @@ Pure. Source: `snapshot`, the contract of the keys; spec, Console HTTP (`rpc_ent
 from collections.abc import Iterable
 from typing import Any
 
-from nodes.mesh.announcement import Announcement
 from nodes.mesh.events import LaneLine
-from nodes.mesh.ids import ModelName, NodeId
+from nodes.mesh.ids import NodeId
 from nodes.mesh.plans import WorkerPlan
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import Entry
@@ -78,29 +77,3 @@ def _traffic(line: LaneLine) -> dict[str, Any]:
         "loaded_bytes": line.loaded_bytes,
         "expected_bytes": line.expected_bytes,
     }
-
-
-def own_workers(serving: Serving, model: str) -> list[dict[str, Any]]:
-    """Return who computes this host's split of a model, for its ``hosts`` line; none: nobody else."""
-    slot = serving.slots.get(ModelName(model))
-    seats = slot.run.seats if slot is not None and slot.run is not None else ()
-    return [
-        {"node_id": s.node_id, "share": s.share, "layers": s.layers, "rtt_ms": s.rtt_ms}
-        for s in seats[1:]
-    ]
-
-
-def announced_workers(said: Announcement, model: str) -> list[dict[str, Any]]:
-    """Return who computes another host's split of a model, as that host says."""
-    layers = next((line.layers for line in said.on_disk if line.name == model), 0)
-    return [
-        {
-            "node_id": worker.node_id.hex(),
-            "share": round(worker.layers / layers, 2) if layers else None,
-            "layers": worker.layers,
-            "rtt_ms": None,
-        }
-        for split in said.splits
-        if split.model == model
-        for worker in split.workers
-    ]

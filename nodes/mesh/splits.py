@@ -35,6 +35,7 @@ class Splits:
         self._serving = serving
         self._reasons = reasons
         self._rtts_ms: dict[NodeId, float] = {}
+        self._rtts_now_ms: dict[NodeId, float] = {}
         self._names: dict[NodeId, str] = {}
         """Of everybody seen in this mesh lately (as many as gossip keeps): also of those that are gone."""
         self._planned_anew: dict[ModelName, Election | None] = {}
@@ -50,16 +51,19 @@ class Splits:
             self._names[view.node_id] = view.announcement.name
             while len(self._names) > MEMBERS_MAX:
                 del self._names[next(iter(self._names))]
-            rtt_s = view.rtt_least_s if view.rtt_least_s is not None else view.rtt_s
-            if rtt_s is None:
+            if view.rtt_s is None:
                 self._rtts_ms.pop(view.node_id, None)
+                self._rtts_now_ms.pop(view.node_id, None)
             else:
-                rtt_ms = round(rtt_s * 1000, 2)
+                least_s = view.rtt_s if view.rtt_least_s is None else view.rtt_least_s
+                rtt_ms = round(least_s * 1000, 2)
+                self._rtts_now_ms[view.node_id] = round(view.rtt_s * 1000, 2)
                 self._rtts_ms[view.node_id] = min(rtt_ms, self._rtts_ms.get(view.node_id, rtt_ms))
 
     def left_mesh(self) -> None:
         """This node is in another mesh now."""
         self._rtts_ms.clear()
+        self._rtts_now_ms.clear()
         self._names.clear()
 
     def worker_report(self, event: ev.WorkerReady | ev.WorkerExited) -> Iterator[Effect]:
@@ -105,8 +109,9 @@ class Splits:
     ) -> Iterator[Effect]:
         """See what became of splits and orders."""
         serving = self._serving
-        wanted = frozenset() if serving.stopping else frozenset(serving.wanted)
-        looked = self.host.look(book.get, wanted, now)
+        out = serving.stopping or serving.drained
+        wanted = frozenset() if out else frozenset(serving.wanted)
+        looked = self.host.look(book.get, wanted, self._rtts_now_ms, now)
         for name, lost in looked.lost.items():
             parts = ", ".join(f"{self._name(node)}: {why}" for node, why in lost.items())
             text = f"{name} lost a part of its split ({parts}); it is planned anew."
@@ -114,10 +119,12 @@ class Splits:
             yield RecordEvent("split_lost", text, "warning", name, next(iter(lost)))
             self._plan_anew(name, reelection, now)
         yield from looked.told
-        if serving.stopping:
+        if out:
             self.worker.orders = None
         else:
-            self.worker.orders = self.worker.heed(orders(book.splitters(), self._me, dropped))
+            # Of a model that is dropped the open answers come to their end: the host says when.
+            refused = dropped - {self.worker.model}
+            self.worker.orders = self.worker.heed(orders(book.splitters(), self._me, refused))
 
     def act(
         self, reelection: Reelection, disk: tuple[ModelFacts, ...], now: float

@@ -67,10 +67,9 @@ class PeerConnection(LeanProtocol):
         counters: Counters,
         stream_handler: Any = None,
     ) -> None:
-        super().__init__(quic, settings)
+        super().__init__(quic, settings, counters)
         handshake.require_proof(quic, admission)
         self.owner = owner
-        self.counters = counters
         self.dialled = quic._is_client
         """True when this side began it."""
         self.peer: ProvenPeer | None = None

@@ -7,12 +7,18 @@ from enum import StrEnum
 class Counted(StrEnum):
     """One line of the metrics each; gauges are read from the transport itself."""
 
+    __hash__ = str.__hash__  # Enum's own is Python code, run several times for each packet.
+
     HANDSHAKES_STARTED = "handshakes_started"
     HANDSHAKES_COMPLETED = "handshakes_completed"
     HANDSHAKES_REFUSED = "handshakes_refused"
     HANDSHAKES_TIMED_OUT = "handshakes_timed_out"
     HANDSHAKES_LIMITED = "handshakes_limited"
     PACKETS_MALFORMED = "packets_malformed"
+    PACKETS_SENT = "packets_sent"
+    BYTES_SENT = "bytes_sent"
+    """Of UDP payload: QUIC's own included, IP's and UDP's headers not."""
+    BYTES_RECEIVED = "bytes_received"
     CONNECTIONS_LOST = "connections_lost"
     PROTOCOL_ERRORS = "protocol_errors"
     DATAGRAMS_SENT = "datagrams_sent"

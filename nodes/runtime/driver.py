@@ -117,12 +117,16 @@ class Driver:
             return
         self._wake.clear()
         deadline = self.node.deadline
-        timeout_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wake.wait()
-        except TimeoutError:
+        if deadline is None:
+            await self._wake.wait()
             return
+        # Not `asyncio.timeout`: that cancels and catches at each deadline, several times a second for ever.
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(0.0, deadline - time.monotonic()), self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
 
     def _step(self, event: Input) -> None:
         for effect in self.node.handle(event, time.monotonic()):

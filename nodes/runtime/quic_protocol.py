@@ -13,6 +13,7 @@ from aioquic import tls
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic.connection import QuicConnection
 
+from nodes.runtime.counters import Counted, Counters
 from nodes.runtime.quic_streams import StreamTable
 from nodes.runtime.transport_settings import STREAMS_ENDING_MAX, STREAMS_MAX, TransportSettings
 
@@ -23,9 +24,12 @@ TIMER_SLACK_S = 0.0005
 class LeanProtocol(QuicConnectionProtocol):
     """aioquic's protocol, sending less often."""
 
-    def __init__(self, quic: QuicConnection, settings: TransportSettings) -> None:
+    def __init__(
+        self, quic: QuicConnection, settings: TransportSettings, counters: Counters
+    ) -> None:
         super().__init__(quic)
         self.settings = settings
+        self.counters = counters
         self.table = StreamTable(
             quic, STREAMS_MAX + STREAMS_ENDING_MAX, settings.stream_window_bytes
         )
@@ -48,11 +52,14 @@ class LeanProtocol(QuicConnectionProtocol):
         if transport is None:
             return
         space = self._quic._spaces.get(tls.Epoch.ONE_RTT)
-        if space is not None and space.ack_at is not None and self.table.has_work:
+        goes_out = self.table.has_work or self._quic._datagrams_pending
+        if space is not None and space.ack_at is not None and goes_out:
             # What goes out anyway takes the acknowledgement along: one that is due, not due just now.
             space.ack_at = min(space.ack_at, now - TIMER_SLACK_S)
         for data, addr in self._quic.datagrams_to_send(now=now):
             transport.sendto(data, addr)
+            self.counters.add(Counted.PACKETS_SENT)
+            self.counters.add(Counted.BYTES_SENT, len(data))
         self._arm_timer()
 
     def transmit_lazily(self) -> None:
@@ -82,6 +89,7 @@ class LeanProtocol(QuicConnectionProtocol):
         """Take one packet; answer it with what else is due in this turn, or when its ACK is."""
         now = self.last_received_s = self._loop.time()
         assert isinstance(data, bytes)
+        self.counters.add(Counted.BYTES_RECEIVED, len(data))
         self._quic.receive_datagram(data, addr, now=now)
         self._process_events()
         if not self._quic._handshake_confirmed or self._quic._close_event is not None:

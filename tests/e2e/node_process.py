@@ -163,6 +163,13 @@ class NodeProcess:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read() or b"null")
 
+    def text(self, path: str, **headers: str) -> str:
+        """Return the text of a GET that is answered with 200."""
+        request = urllib.request.Request(self.api + path, headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found: bytes = answer.read()
+            return found.decode()
+
     def post(
         self, path: str, body: Any, base: str | None = None, **headers: str
     ) -> tuple[int, Any]:

@@ -1,6 +1,8 @@
 """How machines come into one mesh: by every source of a token, late, again; and what a bad token says."""
 
+import contextlib
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,6 +43,7 @@ def test_three_nodes_that_join_by_argument_file_and_environment_see_each_other(
     wait_states(b, {"box-a": "alive", "box-c": "alive"})
     wait_states(c, {"box-a": "alive", "box-b": "alive"})
     wait_state(a, "box-b", "alive")
+    assert 'mesh_llm_members{state="alive"} 2.0' in a.text("/metrics"), "without a console as well"
     everybody = round(a.status()["mesh_vram_gb"], 1)
     assert everybody == pytest.approx(3 * a.status()["my_vram_gb"], rel=0.05)
     logs = "".join(p.read_text("utf-8") for n in made.nodes.values() for p in n.home.rglob("*.log"))
@@ -172,3 +175,31 @@ def test_doctor_sees_both_ways_and_names_what_fails(made: MeshProcesses) -> None
     gone = b.command("doctor", "--token", token)
     assert gone.returncode == 1
     assert "nothing listens on this UDP port" in gone.stdout
+
+
+def test_status_watch_shows_on_a_terminal_who_joins_meanwhile(made: MeshProcesses) -> None:
+    a = made.start("box-a")
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "meshsite.cli", "status", "--watch"]
+    env = a._env | {"TERM": "xterm", "COLUMNS": "120"}
+    watch = subprocess.Popen(words, cwd=a._checkout, env=env, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    shown = b""
+
+    def shows(word: bytes) -> bool:
+        nonlocal shown
+        with contextlib.suppress(BlockingIOError):
+            shown += os.read(ours, 1 << 16)
+        return word in shown
+
+    try:
+        a.wait_for(lambda: shows(b"box-a"), "the watch")
+        assert b"box-b" not in shown
+        made.start("box-b", join=made.token("box-a"))
+        a.wait_for(lambda: shows(b"box-b"), "the newcomer on the screen", 10)
+        assert watch.poll() is None, "it goes on until it is told to end"
+    finally:
+        watch.kill()
+        watch.wait()
+        os.close(ours)

@@ -10,15 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.mesh_processes import mesh, wait_state
 from tests.e2e.node_process import NodeProcess
 from tests.fakes.fake_engine.folder import write_fake_engine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-def open_stream(node: NodeProcess, tokens: int, interval_s: float) -> http.client.HTTPResponse:
+def open_stream(
+    node: NodeProcess, tokens: int, interval_s: float, model: str | None = None
+) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=30)
     body = {
+        **({"model": model} if model else {}),
         "messages": [{"role": "user", "content": "hi"}],
         "stream": True,
         "max_tokens": tokens,
@@ -64,6 +68,19 @@ def test_stream_longer_than_the_grace_ends_with_an_explicit_error(
         assert b"[DONE]" not in rest
         assert json.loads(last.removeprefix(b"data: "))["error"]["message"]
         assert node.wait_exit() == 0
+
+
+def test_stream_from_another_nodes_engine_finishes_within_the_grace_too(
+    tmp_path: Path, fake_engine: Path, models_dir: Path
+) -> None:
+    with mesh(tmp_path, fake_engine) as made:
+        a = made.start("box-a", "--model", str(models_dir / "tiny.gguf"), until="ready")
+        b = made.start("box-b", join=made.token("box-a"), until="ready")
+        stream = open_stream(b, tokens=40, interval_s=0.05, model="tiny")
+        b.process.send_signal(signal.SIGTERM)
+        assert stream.read().rstrip().endswith(b"data: [DONE]")
+        assert b.wait_exit() == 0
+        wait_state(a, "box-b", "left")
 
 
 def test_second_signal_stops_at_once(home: Path, fake_engine: Path, models_dir: Path) -> None:

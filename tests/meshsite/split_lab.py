@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import socket
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +50,10 @@ class Links:
         self.transport = node.transport
         self.on_standing = lambda: None
         self._lab = links
+        self.doubted: list[NodeId] = []
+
+    def use_failed(self, node_id: NodeId) -> None:
+        self.doubted.append(node_id)
 
     def addresses_of(self, node_id: NodeId) -> Sequence[Address]:
         return [one.address for one in self._lab.nodes if one.id == node_id]
@@ -221,9 +224,3 @@ def _complete(port: int, prompt: str, tokens: int) -> str:
     )  # fmt: skip
     with urllib.request.urlopen(request, timeout=120) as answer:
         return str(json.load(answer)["content"])
-
-
-def closed(port: int) -> bool:
-    """Return whether nobody listens there."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) != 0

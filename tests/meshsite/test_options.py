@@ -7,6 +7,7 @@ import pytest
 from meshsite import settings
 from meshsite.options import Options, OptionsError, parse
 from meshsite.told import serving_options
+from nodes.mesh.config import PROFILES
 
 
 @pytest.fixture
@@ -124,6 +125,13 @@ def test_malformed_environment_is_a_usage_error_too(environ: dict[str, str]) -> 
     environ["--port"] = "many"
     with pytest.raises(SystemExit):
         parse([])
+
+
+def test_the_networks_that_can_be_chosen_are_gossips_profiles(environ: dict[str, str]) -> None:
+    assert parse([]).network == "lan"
+    assert {parse(["--network", name]).network for name in PROFILES} == {"lan", "wan"}
+    with pytest.raises(SystemExit):
+        parse(["--network", "moon"])
 
 
 def test_options_are_what_the_dataclass_says_by_default(environ: dict[str, str]) -> None:

@@ -141,6 +141,20 @@ async def test_lane_process_killed_ends_the_engine_and_the_next_start_works(
         assert broken.lane_pid != old
 
 
+async def test_frozen_lane_process_is_ended_and_its_engine_with_it(
+    tmp_path: Path, model: Path
+) -> None:
+    async with split_lab(tmp_path, real_engine()) as lab:
+        host, worker, _, pid = await two_way(lab, model)
+        old = worker.lane_pid
+        os.kill(old, signal.SIGSTOP)
+        assert "box-2 is gone" in (await ended(host)).reason
+        assert gone(pid) and gone(old)
+        await until(
+            lambda: worker.lane._process is not None and worker.lane._process.pid is not None
+        )
+
+
 async def test_dead_member_ends_the_engine(tmp_path: Path, model: Path) -> None:
     async with split_lab(tmp_path, real_engine()) as lab:
         host, worker, _, _ = await two_way(lab, model)

@@ -76,7 +76,7 @@ def test_an_action_is_carried_out_and_its_outcome_told(
 ) -> None:
     body = {"action": action, "model": "m"}
     answer = client.post("/api/actions", body, "application/json", headers=BEARER)
-    assert answer.json() == {"ok": True, "text": "Done as asked."}
+    assert answer.json() == {"ok": True, "outcome": "done", "text": "Done as asked."}
     assert node.operator.asked == [(action, "" if action == "stop" else "m")]
 
 

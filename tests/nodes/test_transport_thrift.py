@@ -9,10 +9,18 @@ import pytest
 import uvloop
 
 from nodes.runtime.address import Address
+from nodes.runtime.link import Link
 from nodes.runtime.quic_streams import StreamTable
 from nodes.runtime.streams import AbortCode, Stream, StreamAbortedError
 from tests.fakes.udp_relay import UdpRelay
-from tests.nodes.link_lab import Lab, LabNode, lab, overrule, until
+from tests.nodes.link_lab import Lab, LabNode, Recorder, lab, overrule, until
+
+
+class Answering(Recorder):
+    """Answers each datagram in the turn in which it comes, as gossip does."""
+
+    def datagram(self, link: Link, content: bytes) -> None:
+        link.send_datagram(b"pong")
 
 
 def count_packets(connection: Any) -> list[int]:
@@ -113,6 +121,22 @@ async def test_a_quiet_connection_sends_acknowledgements_together() -> None:
         await asyncio.sleep(0.1)
         assert len(sizes) <= 2
         assert not two.connection_to(one)._quic._loss.spaces[-1].sent_packets
+
+
+async def test_an_answered_datagram_takes_its_acknowledgement_along() -> None:
+    """A probe costs three packets, not four: ping, answer with the ACK, the answer's ACK."""
+    async with lab() as made:
+        one, two = await made.node(), await made.node(events=Answering())
+        await one.transport.dial([two.address], two.id)
+        await asyncio.sleep(0.1)
+        asks, answers = count_packets(one.connection_to(two)), count_packets(two.connection_to(one))
+        one.link_to(two).send_datagram(b"ping")
+        await until(lambda: one.seen.datagrams == [b"pong"])
+        await asyncio.sleep(0.1)
+        assert (len(asks), len(answers)) == (2, 1)
+        for near, far in ((one, two), (two, one)):
+            sent = near.connection_to(far)._quic._loss.spaces[-1].sent_packets
+            assert not any(packet.is_ack_eliciting for packet in sent.values())
 
 
 def test_pieces_come_through_on_uvloop_as_well() -> None:

@@ -50,13 +50,16 @@ def main() -> int:
         "--full", action="store_true", help="with --table: the full counts (minutes)"
     )
     parser.add_argument(
+        "--only", default="", help="with --table: the rows whose measure has this name"
+    )
+    parser.add_argument(
         "--of", choices=("members", *KINDS), default="members",
         help="membership alone, whole nodes that elect, assign and serve, or those that split",
     )  # fmt: skip
     args = parser.parse_args()
     kind: Kind = KINDS.get(args.of, swarm_of)
     if args.table:
-        return print_table(full=args.full)
+        return print_table(args.full, args.only)
     if args.seed is not None:
         return replay(kind, args.seed)
     failed = swarm(kind, args.first, args.swarm)

@@ -4,10 +4,12 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from nodes.mesh.announcement import Announcement, ModelOnDiskLine, ServedModelLine
 from nodes.mesh.config import GossipConfig, lan
 from nodes.mesh.gossip import GossipNode
-from nodes.mesh.gossip_events import Contact, JoinRequested, LeaveRequested
+from nodes.mesh.gossip_events import AnnouncementChanged, Contact, JoinRequested, LeaveRequested
 from nodes.mesh.ids import NodeId
 from nodes.mesh.records import NodeIdentity
 from tests.sim.checkers import Checkers
@@ -155,6 +157,10 @@ class Cluster:
         return node
 
     def leave(self, node: SimNode) -> None:
+        """Stop as whole nodes do: the models are given back and the node leaves in one breath."""
+        said = node.gossip.record.body.announcement
+        bare = AnnouncementChanged(msgspec.structs.replace(said, serving=()))
+        self.network.give(node, bare)
         self.network.give(node, LeaveRequested())
 
     def partition(self, *sides: Iterable[SimNode]) -> None:

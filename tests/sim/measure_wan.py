@@ -8,8 +8,16 @@ from functools import partial
 
 from nodes.mesh.config import wan
 from tests.sim.cluster import Cluster
-from tests.sim.measured import Row, percentile
-from tests.sim.parts import Faults, SimNode
+from tests.sim.measured import (
+    Row,
+    healing_time,
+    kill_times,
+    leave_time,
+    payload_rate,
+    percentile,
+    slowest,
+)
+from tests.sim.parts import Faults
 
 PATHS = Faults(loss=0.02, delay_s=0.08, jitter_s=0.04, reordering=0.05)
 """One way 80 to 120 ms, 2 % lost: between continents on an ordinary day."""
@@ -26,18 +34,9 @@ def kills(full: bool, silent: bool) -> Row:
     for seed in range(1, (30 if full else 8) + 1):
         cluster = _cluster(5, seed)
         cluster.run(20 + seed * 0.61)
-        victim = cluster.nodes[seed % 5]
-        at = cluster.network.now
-        cluster.network.kill(victim, silent)
-        ranked: dict[str, float] = {}
-        while cluster.network.now < at + 40:
-            cluster.run(0.05)
-            for node in cluster.nodes:
-                view = node.views.get(victim.node_id)
-                if view is None or view.rank_last:
-                    ranked.setdefault(node.name, cluster.network.now - at)
-        late.extend(ranked.values())
-        dead.extend(t - at for t, _, who in cluster.checkers.deaths if who == victim.node_id)
+        died, ranked = kill_times(cluster, cluster.nodes[seed % 5], silent, 40, 0.05)
+        dead += died
+        late += ranked
     bounds = (16.0, 24.0) if silent else (6.0, 12.0)
     d50, d99 = percentile(dead, 50), percentile(dead, 99)
     l50, l99 = percentile(late, 50), percentile(late, 99)
@@ -79,15 +78,12 @@ def stalls(full: bool) -> Row:
 
 
 def healing(full: bool) -> Row:
-    worst = 0.0
+    times = []
     for seed in range(1, (5 if full else 2) + 1):
         cluster = _cluster(20, seed)
         cluster.run(20)
-        cluster.partition(cluster.nodes[:10], cluster.nodes[10:])
-        cluster.run(300 if full else 120)
-        cluster.heal()
-        took = cluster.network.run_until(cluster.converged, 300, 0.5)
-        worst = max(worst, 999.0 if took is None else took)
+        times.append(healing_time(cluster, 300 if full else 120, 300, 0.5))
+    worst = slowest(times)
     return (
         "wan, 20 nodes 50/50 for 5 min",
         "converge <= 60 s",
@@ -96,28 +92,20 @@ def healing(full: bool) -> Row:
     )
 
 
-def _gone(cluster: Cluster, leaver: SimNode) -> bool:
-    return all(leaver.node_id not in n.views for n in cluster.nodes if n is not leaver)
-
-
 def leave(full: bool) -> Row:
-    worst = 0.0
+    times = []
     for seed in range(1, (10 if full else 3) + 1):
         cluster = _cluster(20, seed)
         cluster.run(20)
-        leaver = cluster.nodes[1]
-        cluster.leave(leaver)
-        took = cluster.network.run_until(partial(_gone, cluster, leaver), 30, 0.02)
-        worst = max(worst, 999.0 if took is None else took)
+        times.append(leave_time(cluster, 30, 0.02))
+    worst = slowest(times)
     return "wan, clean leave, 20 nodes", "<= 2 s", f"{worst:.2f} s at most", worst <= 2
 
 
 def cost(_full: bool) -> Row:
     cluster = _cluster(10, 9, Faults(delay_s=0.08))
     cluster.run(60)
-    before = cluster.network.bytes
-    cluster.run(240)
-    rate = (cluster.network.bytes - before) / 240 / 10
+    rate = payload_rate(cluster, 240)
     return (
         "wan, gossip cost, 10 idle nodes",
         "<= 500 B/s",

@@ -29,7 +29,12 @@ from nodes.mesh.gossip_effects import (
     SendDatagram,
     SendRequest,
 )
-from nodes.mesh.gossip_events import DatagramReceived, PeerRevoked, PortRefused
+from nodes.mesh.gossip_events import (
+    AnnouncementChanged,
+    DatagramReceived,
+    PeerRevoked,
+    PortRefused,
+)
 from nodes.mesh.ids import NodeId
 from tests.sim.links import Links
 from tests.sim.parts import Faults, Observer, SimLink, SimNode
@@ -140,6 +145,8 @@ class Network:
         if node.core is not node.gossip:
             effects = swallowed(node, effects)
         self.carry(node, effects)
+        if isinstance(event, AnnouncementChanged):
+            self._publish(node, PublishMembers(()))  # A node elects anew for its own change too.
         node.claimed.add(node.gossip.record.claim.incarnation)
 
     def carry(self, node: SimNode, effects: list[Any]) -> None:

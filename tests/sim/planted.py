@@ -9,13 +9,14 @@ from nodes.mesh.dead_peers import DeadPeers
 from nodes.mesh.gossip import GossipNode
 from nodes.mesh.gossip_events import LinkDown, LinkEnd
 from nodes.mesh.ids import NodeId
+from nodes.mesh.messages import Claim
 from nodes.mesh.records import Record
 
 
 class _ForgetfulDeadPeers(DeadPeers):
     """Remembers nobody, so whoever still lists a dead peer hands it back by gossip."""
 
-    def add(self, record: Record, now: float, left: bool) -> None:
+    def add(self, record: Record, now: float, farewell: Claim | None = None) -> None:
         """Forget at once."""
 
 

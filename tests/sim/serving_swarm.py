@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from nodes.mesh.assignment import matching
 from nodes.mesh.causes import Cause
-from nodes.mesh.events import DropRequested, StopRequested
+from nodes.mesh.events import DropRequested
 from nodes.mesh.ids import ModelName
 from nodes.mesh.offers import MeshSnapshot, offer_of
 from nodes.mesh.reconcile import RunState
@@ -154,7 +154,7 @@ class ServingSwarm:
         if len(self.world.cluster.nodes) < 3:
             return "nobody to stop"
         node = self._any()
-        self.world.network.give(node, StopRequested("bye"))
+        self.world.stop(node)
         return f"{node.name} is stopped"
 
     def _drop(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nodes.mesh.announcement import Announcement
+from nodes.mesh.drains import accept_drain
 from nodes.mesh.effects import (
     LeaveAndExit,
     RecordEvent,
@@ -20,6 +21,7 @@ from nodes.mesh.effects import (
 )
 from nodes.mesh.events import (
     AddressesChanged,
+    AnswersFinished,
     CatalogueKnown,
     DiskScanned,
     EngineFound,
@@ -30,6 +32,7 @@ from nodes.mesh.events import (
     ResourcesSampled,
     ServerExited,
     ServerReady,
+    StopRequested,
     WorkerExited,
     WorkerReady,
 )
@@ -100,6 +103,7 @@ class Engines:
         self.told: list[tuple[float, str, RecordEvent]] = []
         self.findings: list[str] = []
         self.load_s = 1.0
+        self.end_s = 0.05
 
     def carry(self, node: SimNode, effect: Any) -> None:
         """Carry out what a node asked for."""
@@ -113,7 +117,7 @@ class Engines:
                 network.at(network.now + 0.05, self.end_worker, node, run_id, True)
             case StopServer(run_id):
                 self._stopped(node, run_id)
-                network.at(network.now + 0.05, self._exit, node, run_id, True)
+                network.at(network.now + self.end_s, self._exit, node, run_id, True)
             case ResolveModel(name, download):
                 network.at(network.now + 0.1, self._resolve, node, str(name), download)
             case RecordEvent():
@@ -268,7 +272,11 @@ class World:
         plain = birth.identity
         judge = replace(
             plain,
-            accept_notice=lambda *shown: plain.accept_notice(*shown) or accept_drop(plain, *shown),
+            accept_notice=lambda *shown: (
+                plain.accept_notice(*shown)
+                or accept_drop(plain, *shown)
+                or accept_drain(plain, *shown)
+            ),
         )
         made_by = Unwatched if self._quiet else MeshNode
         node = made_by(me, self.boxes[birth.name].options)
@@ -312,6 +320,11 @@ class World:
         self.network.give(
             node, ModelWanted(facts(name, self.boxes[node.name]), None, ModelName(name))
         )
+
+    def stop(self, node: SimNode) -> None:
+        """SIGTERM for a node that answers nobody."""
+        self.network.give(node, StopRequested("bye"))
+        self.network.give(node, AnswersFinished())
 
     def scan(self, node: SimNode, disk: dict[str, float]) -> None:
         """Put these models onto a node's disk, beside none."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodes.mesh.events import DropRequested, ServerLoadSampled, StopRequested
+from nodes.mesh.events import DropRequested, ServerLoadSampled
 from nodes.mesh.ids import ModelName
 from tests.sim.parts import Faults
 from tests.sim.serving_world import Box, World, mesh_node
@@ -99,6 +99,19 @@ def test_scenario_9_drop_from_any_node_ends_the_serving_one_and_no_standby_bring
     assert world.hosts(SMALL) == ["n0000", "n0003"]
 
 
+def test_scenario_9_drop_said_soon_after_a_host_joined_is_obeyed_by_it() -> None:
+    world = World(1)
+    world.start("n0000", Box(own=(SMALL,), disk={SMALL: 2}))
+    world.run(3)
+    host = world.start("n0001", Box(own=(GLM,), disk={GLM: 9}))
+    world.until(lambda: world.hosts(GLM) == ["n0001"], 5)
+    world.run(2)
+    seeder = world.cluster.node("n0000")
+    world.network.give(seeder, DropRequested(ModelName(GLM), leave_after=True))
+    assert world.until(lambda: GLM not in world.warm(seeder), 3) <= 1.0
+    world.until(lambda: host.left, 35)
+
+
 def test_scenario_9_load_lifts_the_drop() -> None:
     world = two_models()
     world.until(lambda: world.hosts(GLM) == ["n0001"], 10)
@@ -153,7 +166,7 @@ def test_scenario_13_joins_leaves_and_an_hour_of_heartbeats_start_no_engine_agai
     for round_number in range(6):
         guest = world.start(f"n{round_number + 2:04d}", Box(own=("other",), disk={"other": 2}))
         world.run(30)
-        world.network.give(guest, StopRequested("bye"))
+        world.stop(guest)
         world.run(20)
     assert world.engines.starts["n0000", SMALL] == 1
     assert world.engines.starts["n0001", GLM] == 1
@@ -213,3 +226,18 @@ def test_hot_model_gets_one_helper_and_a_cold_one_gives_it_back() -> None:
     world.until(lambda: world.hosts(SMALL) == ["n0000"], 400)
     assert not world.cluster.node(helper).left
     assert sum(world.engines.starts.values()) == 2
+
+
+def test_a_stop_is_known_everywhere_at_once_while_the_engine_still_ends() -> None:
+    world = World(3)
+    stays = world.start("n0000", Box(own=(SMALL,), disk={SMALL: 2}))
+    stops = world.start("n0001", Box(own=(GLM,), disk={GLM: 9}))
+    world.until(lambda: world.warm(stays) == {SMALL, GLM}, 20)
+    world.engines.end_s = 3.0
+    world.stop(stops)
+    took = world.until(lambda: stops.node_id not in stays.views, 5)
+    assert took <= 0.1
+    assert world.warm(stays) == {SMALL}
+    assert stops.alive, "its engine still ends"
+    assert 2.5 <= world.until(lambda: not stops.alive, 5) <= 3.5
+    assert world.cluster.checkers.deaths == []

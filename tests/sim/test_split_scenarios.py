@@ -2,9 +2,10 @@
 
 import pytest
 
-from nodes.mesh.events import DropRequested, StopRequested
+from nodes.mesh.events import DropRequested
 from nodes.mesh.ids import ModelName
 from nodes.mesh.placement import ServingOptions
+from tests.nodes.link_lab import overrule
 from tests.sim.parts import Faults, SimNode
 from tests.sim.serving_world import Box, World, lends, mesh_node
 
@@ -141,7 +142,7 @@ def test_worker_that_leaves_is_replaced_before_anybody_uses_it() -> None:
     world, nodes = too_big(7, nodes=3)
     world.until(lambda: len(layout(world)) == 1, 15)
     host, (worker,) = next(iter(layout(world).items()))
-    world.network.give(next(n for n in nodes if n.name == worker), StopRequested("bye"))
+    world.stop(next(n for n in nodes if n.name == worker))
     rest = ({"n0000", "n0001", "n0002"} - {host, worker}).pop()
     world.until(lambda: layout(world) == {host: [rest]}, 6)
 
@@ -251,3 +252,35 @@ def test_node_that_can_hold_it_alone_takes_over_and_the_split_ends_after_it_answ
     world.until(lambda: "n0002" in layout(world), 10)
     world.until(lambda: layout(world) == {"n0002": []} and not workers(world), 20)
     assert not world.engines.findings
+
+
+def test_worker_that_is_slow_for_long_is_left_out() -> None:
+    world, nodes = too_big(16, nodes=3)
+    world.until(lambda: len(layout(world)) == 1, 15)
+    host, (worker,) = next(iter(layout(world).items()))
+    slow = next(n for n in nodes if n.name == worker)
+    rest = ({"n0000", "n0001", "n0002"} - {host, worker}).pop()
+    splits = mesh_node(next(n for n in nodes if n.name == host)).duties._splits.host
+    look = splits.look
+    far = {slow.node_id: 700.0}
+    overrule(splits, "look", lambda m, w, rtts, now: look(m, w, {**rtts, **far}, now))
+    world.run(20)
+    assert layout(world) == {host: [worker]}
+    world.until(lambda: layout(world) == {host: [rest]}, 60)
+    assert "slow to answer for 30 s" in world.texts(host, "split_lost")[0]
+
+
+def test_workers_of_a_dropped_split_stay_until_its_open_answers_are_through() -> None:
+    world, nodes = too_big(17)
+    other = world.start("n0002", Box(16, ("small",), {"small": 2}))
+    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 15)
+    world.run(10)
+    world.engines.end_s = 20.0  # Somebody reads a long answer.
+    world.network.give(other, DropRequested(ModelName(BIG), leave_after=True))
+    world.run(15)
+    assert world.warm(other) == {"small"}
+    assert workers(world) == ["n0001"]
+    world.run(10)
+    assert workers(world) == []
+    assert not nodes[0].alive
+    assert nodes[1].alive

@@ -4,6 +4,7 @@ from typing import Any
 
 from nodes.mesh.effects import ChangeRoutes, PublishDelta
 from nodes.mesh.events import (
+    AnswersFinished,
     EngineFound,
     ModelsAskedFor,
     ModelWanted,
@@ -79,6 +80,7 @@ def test_deltas_add_up_to_a_fresh_snapshot_after_every_kind_of_event() -> None:
     cluster.run(1)
     assert f"peer/{b.node_id}" not in viewers.of(a)
     network.give(c, StopRequested("by hand"))
+    network.give(c, AnswersFinished())
     cluster.run(2)
     assert viewers.of(a)[f"peer/{c.node_id}"]["state"] == "left"
 

@@ -57,10 +57,21 @@ def test_machines_that_wait_are_approved_here(console: ConsoleThread, open_page:
     expect(page.locator("#pending")).to_contain_text("juniper")
     page.get_by_role("button", name="Approve").click()
     page.click("#confirm-yes")
-    expect(page.locator("#toasts")).to_have_text("Done as asked.")
+    expect(page.locator("#pending-outcome")).to_have_text("✓ Done. Done as asked.")
     assert console.node.operator.asked[-1] == ("approve", peer_id(9))
     console.do(lambda node: node.feed.publish({}, (f"pending/{peer_id(9)}",)))
-    expect(page.locator("#pending-card")).to_be_hidden()
+    expect(page.locator("#pending")).to_be_hidden()
+    expect(page.locator("#pending-outcome")).to_be_visible()
+
+
+def test_machines_that_wait_can_be_turned_away(console: ConsoleThread, open_page: OpenPage) -> None:
+    console.do(lambda node: SCENES["split"]().play(node))
+    page = open_page("/#add", operator=True)
+    page.get_by_role("button", name="Turn away").click()
+    expect(page.locator("#confirm-title")).to_have_text("Turn juniper away?")
+    page.click("#confirm-yes")
+    expect(page.locator("#pending-outcome")).to_have_text("✓ Done. Done as asked.")
+    assert console.node.operator.asked[-1] == ("reject", peer_id(9))
 
 
 def test_tokens_are_listed_without_themselves_and_revoked(
@@ -72,7 +83,8 @@ def test_tokens_are_listed_without_themselves_and_revoked(
     expect(page.locator("#tokens")).not_to_contain_text(TOKEN)
     page.get_by_role("button", name="Revoke").click()
     page.click("#confirm-yes")
-    expect(page.locator("#tokens-card")).to_be_hidden()
+    expect(page.locator("#tokens li")).to_have_count(0)
+    expect(page.locator("#tokens-outcome")).to_have_text("✓ Done. Done as asked.")
     assert console.node.operator.made[0]["revoked"]
 
 

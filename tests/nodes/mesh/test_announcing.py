@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from nodes.mesh import limits
+from nodes.mesh.events import TimePassed
 from nodes.mesh.gossip_events import AnnouncementChanged, CredentialRenewed, LoadChanged
 from nodes.mesh.records import believed, make_record, parse_record
-from tests.nodes.mesh.gossip_facts import Bench
+from tests.nodes.mesh.gossip_facts import Bench, datagrams
 from tests.sim.cluster import Cluster, announcement
 from tests.sim.identities import identity
 from tests.sim.parts import Faults
@@ -86,3 +87,23 @@ def test_the_same_credential_again_changes_nothing() -> None:
     before = bench.node.record
     bench.give(CredentialRenewed(b"member"))
     assert bench.node.record is before
+
+
+def test_a_node_that_is_alone_keeps_its_news_without_ticking_and_tells_them_to_the_first_link() -> (
+    None
+):
+    bench = Bench()
+    changed = msgspec.structs.replace(bench.node.record.body.announcement, memory_bytes=1)
+    bench.give(AnnouncementChanged(changed))
+    bench.run(1.0)
+    ticks = 0
+    end = bench.now + 3.0
+    while bench.node.deadline <= end:
+        bench.now = bench.node.deadline
+        bench.give(TimePassed())
+        ticks += 1
+    assert ticks <= 7, "a probe period twice a second, no gossip round ten times"
+    bench.know(["n0001"])
+    bench.link("n0001", 1)
+    told = [bytes(u) for _, m in datagrams(bench.run(0.2)) for u in m.updates]
+    assert bench.node.record.update in told

@@ -2,6 +2,7 @@
 
 from nodes.mesh.effects import ChangeRoutes, LeaveAndExit, StartServer, StopServer
 from nodes.mesh.events import (
+    AnswersFinished,
     DropRequested,
     ModelResolving,
     ModelWanted,
@@ -20,12 +21,16 @@ def test_stop_gives_streams_their_grace_then_leaves_with_zero() -> None:
     effects = node.handle(StopRequested("Stopping (SIGTERM)."), 2.0)
     assert [e.grace_s for e in effects if isinstance(e, StopServer)] == [STOP_GRACE_S]
     assert not any(isinstance(e, LeaveAndExit) for e in effects)
+    node.handle(AnswersFinished(), 2.9)
     effects = node.handle(exited(1, asked=True), 3.0)
     assert [e.exit_code for e in effects if isinstance(e, LeaveAndExit)] == [0]
 
 
-def test_stop_without_an_engine_leaves_at_once() -> None:
-    effects = serving_node().handle(StopRequested("Stopping."), 1.0)
+def test_stop_without_an_engine_leaves_once_no_answer_of_another_nodes_engine_is_open() -> None:
+    node = serving_node()
+    effects = node.handle(StopRequested("Stopping."), 1.0)
+    assert not any(isinstance(e, LeaveAndExit) for e in effects)
+    effects = node.handle(AnswersFinished(), 2.0)
     assert sum(isinstance(e, LeaveAndExit) for e in effects) == 1
 
 
@@ -48,7 +53,8 @@ def test_engine_that_crashes_during_the_stop_still_ends_it() -> None:
     node = serving_node("tiny")
     node.handle(ready(1), 1.0)
     node.handle(StopRequested("Stopping."), 2.0)
-    effects = node.handle(exited(1, asked=False), 2.1)
+    node.handle(exited(1, asked=False), 2.1)
+    effects = node.handle(AnswersFinished(), 2.2)
     assert sum(isinstance(e, LeaveAndExit) for e in effects) == 1
 
 

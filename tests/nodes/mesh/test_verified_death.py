@@ -1,5 +1,6 @@
 """Nobody is buried without a real round trip that failed: over the link, and over a new connection."""
 
+import re
 from functools import partial
 
 import msgspec
@@ -122,3 +123,23 @@ def test_a_death_that_is_noticed_on_use_is_known_everywhere_in_time(
         assert cluster.nodes[0].views[victim.node_id].rank_last, "at once"
         took = cluster.network.run_until(partial(_all_know, cluster, victim), 10, 0.01)
         assert took is not None and took <= limit_s
+
+
+def test_a_silent_death_is_told_from_the_first_missed_probe_to_the_verdict() -> None:
+    cluster = Cluster(3, 4)
+    cluster.run(5)
+    victim, survivor = cluster.nodes[1], cluster.nodes[0]
+    before = len(survivor.story)
+    cluster.network.kill(victim, silent=True)
+    cluster.run(6)
+    told = "\n".join(line for line in survivor.story[before:] if victim.name in line)
+    assert max(told.index("late"), told.index("suspected")) < told.index("died")
+    assert f"{victim.name} missed a probe: ranked last" in told
+    verdict = re.search(
+        rf"{victim.name} was declared dead: (\d+) missed probes; no answer for (\S+) s; suspected by (.+)",
+        told,
+    )
+    assert verdict is not None, told
+    assert int(verdict[1]) >= 3
+    assert 2.0 <= float(verdict[2]) <= 6.0
+    assert survivor.name in verdict[3]
