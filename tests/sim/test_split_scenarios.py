@@ -174,6 +174,24 @@ def test_rpc_server_that_ended_is_noticed_though_the_engine_has_not() -> None:
     assert world.engines.starts["n0000", BIG] == 2
 
 
+@pytest.mark.parametrize("offset_s", [0.0, 0.25, 0.5, 0.75])
+def test_part_lost_in_the_second_of_its_plan_gets_orders_of_a_newer_term(offset_s: float) -> None:
+    # Terms begin at the wall clock's second: the next one must not be the same number again.
+    world = World(18)
+    world.start("n0000", Box(12, (BIG,), {BIG: 18}))
+    world.run(1 + offset_s)
+    b = world.start("n0001", Box(10, (BIG,), {BIG: 18}))
+    world.until(lambda: lends(b) is not None, 15)
+    world.run(0.2)
+    lent = lends(b)
+    assert lent is not None
+    world.engines.end_worker(b, lent.run_id)
+    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 8)
+    again = lends(b)
+    assert again is not None
+    assert again.term > lent.term
+
+
 def test_worker_that_is_lost_again_and_again_is_held_out_for_a_growing_time() -> None:
     world, nodes = too_big(10)
     gaps = []
