@@ -9,7 +9,7 @@ no lane. Source: spec, Election and split; issue 5, Losing a worker.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from nodes.mesh.announcement import SplitLine, SplitWorkerLine
+from nodes.mesh.announcement import RttLine, SplitLine, SplitWorkerLine
 from nodes.mesh.directives import GATHER, Directive, Spread
 from nodes.mesh.effects import Effect, RecordEvent
 from nodes.mesh.election import Election, Mode, next_term
@@ -85,6 +85,15 @@ class SplitHost:
                 tuple(SplitWorkerLine(bytes.fromhex(s.node_id), s.layers) for s in term.workers),
             )
             for name, term in self._terms.items()
+        )
+
+    def round_trips(self) -> tuple[RttLine, ...]:
+        """Return how far its workers were when they were chosen: it changes with a split alone."""
+        seats = [seat for term in self._terms.values() for seat in term.workers]
+        return tuple(
+            RttLine(bytes.fromhex(seat.node_id), round(seat.rtt_ms, 1))
+            for seat in seats
+            if seat.rtt_ms is not None
         )
 
     @property

@@ -159,7 +159,12 @@ class Splits:
 
     def words(self, words: MeshWords) -> MeshWords:
         """Return what is said, with this node's splits and what it lends."""
-        return replace(words, splits=self.host.lines(), works=self.worker.lines())
+        return replace(
+            words,
+            splits=self.host.lines(),
+            works=self.worker.lines(),
+            rtts=self.host.round_trips(),
+        )
 
     def own(self, offer: Offer) -> Offer:
         """Return this node's own offer as it is now."""

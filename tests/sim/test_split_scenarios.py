@@ -80,6 +80,8 @@ def test_scenario_4_waits_with_what_is_missing_and_starts_by_itself(seed: int) -
     assert mesh_node(b).shown["node"]["role"] == "worker"
     world.run(1)
     assert world.warm(b) == {BIG}
+    (host,) = mesh_node(b).shown[f"model/{BIG}"]["hosts"]
+    assert [(w["layers"], w["rtt_ms"] is not None) for w in host["workers"]] == [(3, True)]
     assert not world.engines.findings
 
 
