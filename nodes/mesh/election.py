@@ -192,7 +192,7 @@ def _goes_on(
     have = sum(offer.spare_bytes(model) for offer in offers)
     need = host.on_disk[model].need_bytes
     names = ", ".join(offer.name for offer in offers[1:])
-    text = f"{host.name} hosts it with {names}"
+    text = f"it is split: hosted by {host.name}, with {names}"
     return Election(
         model, Mode.SPLIT, (host.node_id,), text, verdicts, need, have, forced,
         SplitPlacement(seats, have, ()), stands=True,

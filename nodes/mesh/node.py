@@ -341,7 +341,8 @@ class MeshNode:
         said = AnnouncementChanged(self.announcement())
         self._take_gossip(self.gossip.handle(said, now), now, effects)
         # A stop does not wait for its engines: they may take seconds to end, and nobody is to ask them.
-        if self._last_act is not None or self.serving.done_answering:
+        done = self.serving.done_answering and not self.serving.lent_to
+        if self._last_act is not None or done:
             self._take_gossip(self.gossip.handle(LeaveRequested(), now), now, effects)
 
     # --- what goes out ----------------------------------------------------------------------------

@@ -272,3 +272,20 @@ def test_workers_of_a_dropped_split_stay_until_its_open_answers_are_through() ->
     assert workers(world) == []
     assert not nodes[0].alive
     assert nodes[1].alive
+
+
+def test_worker_that_is_stopped_goes_once_the_open_answers_of_its_host_are_through() -> None:
+    world, nodes = too_big(18, nodes=3)
+    world.until(lambda: len(layout(world)) == 1, 15)
+    host, (worker,) = next(iter(layout(world).items()))
+    rest = ({"n0000", "n0001", "n0002"} - {host, worker}).pop()
+    world.engines.end_s = 8.0  # Somebody reads a long answer.
+    goes = next(n for n in nodes if n.name == worker)
+    world.stop(goes)
+    world.run(7)
+    assert workers(world) == [worker]
+    world.engines.end_s = 0.05
+    world.until(lambda: layout(world) == {host: [rest]}, 10)
+    world.run(2)
+    assert not goes.alive
+    assert not world.engines.findings
