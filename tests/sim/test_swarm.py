@@ -13,7 +13,7 @@ from tests.sim.wide_swarm import WIDE_FROM, WideSwarm, swarm_of
 
 FOUND_BEFORE = (
     35, 48, 59, 67, 81, 87, 101, 114, 144, 188, 378, 413, 461, 600,
-    10088, 10130, 10132, 10179, 10437,
+    10088, 10130, 10132, 10179, 10437, 10749,
 )  # fmt: skip
 """Each of these seeds found something once.
 
@@ -28,7 +28,7 @@ are on its disk). 413: a death was declared of one that had just been met anew, 
 10088, 10132: a stall of less than 2 s killed, because a request through it had failed.
 600: a node that was cut off from all others and so doubts itself takes longer to bury them (checker).
 10130, 10437: a refused port of the life before buried the new one. 10179: two islands that had never heard
-of each other (checker)."""
+of each other (checker). 10749: the revocation of one who had met nobody yet (simulator)."""
 WIDE = range(WIDE_FROM + 1, WIDE_FROM + 7)
 
 
