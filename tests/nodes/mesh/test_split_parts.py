@@ -1,4 +1,4 @@
-"""What a split is made of: the operator's shares, a host's devices, the memory it takes, what it should reach."""
+"""What a split is made of: shares of the operator, devices of a host, the memory that it takes, its speed."""
 
 from dataclasses import replace
 
