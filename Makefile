@@ -1,11 +1,12 @@
 # The project's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test dev check fast scenarios sim soak fuzz screenshots bench lock clean
+.PHONY: help setup run test dev check fast scenarios sim soak fuzz screenshots bench bundle lock clean
 PY := .venv/bin/python
 ARGS ?=
 RUNS ?= 1
 SEED ?=
 OF ?= members
+OUT ?= dist
 FRAMES ?= 20000
 
 help: ## this list
@@ -34,10 +35,11 @@ fast: dev ## the fast tests alone
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not engine and not browser and not e2e and not slow"
 
 scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to repeat them
-	@for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
+	@CHROMIUM="$$(scripts/chromium.sh)" && export CHROMIUM && \
+	for n in $$(seq $(RUNS)); do echo "scenarios: run $$n of $(RUNS)"; \
 	  $(PY) -m pytest -q tests/e2e -k scenario || exit 1; done
 
-sim: dev ## the simulator: make sim SEED=n replays one seed, without it a swarm runs; OF=serving for whole nodes
+sim: dev ## the simulator: make sim SEED=n replays one seed, without it a swarm runs; OF=serving or OF=split for whole nodes
 	@$(PY) -m tests.sim --of $(OF) $(if $(SEED),--seed $(SEED),--swarm 20)
 
 soak: dev ## the full counts: simulator seeds and table, hostile bytes, kills of real nodes (an hour; not part of the gate)
@@ -55,6 +57,9 @@ screenshots: dev ## the README's pictures of the console anew, from a scripted n
 
 bench: setup ## paired measurements against nginx and LiteLLM; writes docs/benchmarks.md (minutes)
 	@$(PY) -m benchmarks --write $(ARGS)
+
+bundle: setup ## one tar.gz that sets a like machine up with no network, into dist/ (or OUT=FOLDER)
+	@$(PY) -m deploy.bundle --out "$(OUT)"
 
 lock: ## pin requirements.in and requirements-dev.in anew, with hashes (needs uv)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url requirements.in -o requirements.txt

@@ -12,7 +12,15 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import measure_hop, measure_http, measure_memory, measure_node, measure_setup, table
+from benchmarks import (
+    measure_hop,
+    measure_http,
+    measure_memory,
+    measure_mesh,
+    measure_node,
+    measure_setup,
+    table,
+)
 from benchmarks.figures import GROUPS
 from benchmarks.ground import lay_ground
 from benchmarks.machine import describe_machine, describe_versions
@@ -79,6 +87,8 @@ def _measure(plan: Plan, results: Results, ground: Ground, groups: frozenset[str
             _run(steps, groups)
     alone: dict[str, Callable[[], None]] = {
         "hop": lambda: measure_hop.measure_hop(plan, results, ground),
+        "mesh": lambda: measure_mesh.measure_mesh(plan, results, ground),
+        "stability": lambda: measure_mesh.measure_stability(plan, results, ground),
         "start": lambda: measure_node.measure_start(plan, results, ground),
         "idle": lambda: measure_node.measure_idle(plan, results, ground),
         "setup": lambda: measure_setup.measure_setup(results, ground.scratch),

@@ -2,6 +2,7 @@
 
 from benchmarks.bounds import Bound, Figure
 from benchmarks.figures_hop import HOP_FIGURES
+from benchmarks.figures_mesh import MESH_FIGURES
 from benchmarks.target import LITELLM, NGINX
 
 MS, US, MB, PERCENT = 1e3, 1e6, 1e-6, 100.0
@@ -164,5 +165,6 @@ FIGURES = (
     ),
     Figure("setup_again", "setup", "`make setup` again", "s", 1, 1, "<= 3 s", (Bound(3.0),)),
     *HOP_FIGURES,
+    *MESH_FIGURES,
 )
 GROUPS = tuple(dict.fromkeys(figure.group for figure in FIGURES))

@@ -25,6 +25,13 @@ class Plan:
     starts: int = 5
     idle_s: float = 30.0
     idle_settle_s: float = 5.0
+    kills: int = 6
+    route_changes: int = 10
+    affinity_rounds: int = 3
+    conversations: int = 8
+    even_requests: int = 1000
+    same_requests: int = 200
+    stability_s: float = 300.0
 
 
 FULL = Plan()
@@ -44,4 +51,10 @@ QUICK = Plan(
     starts=1,
     idle_s=3.0,
     idle_settle_s=1.0,
+    kills=1,
+    route_changes=2,
+    affinity_rounds=1,
+    even_requests=100,
+    same_requests=40,
+    stability_s=15.0,
 )

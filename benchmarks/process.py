@@ -16,6 +16,7 @@ import msgspec
 import psutil
 
 from benchmarks.loadgen.spec import LoadResult, LoadSpec
+from models_registry.supervision.process import spawn_prefix
 
 REPO = Path(__file__).resolve().parent.parent
 ENGINE_WORDS = ("llama-server", "rpc-server")
@@ -38,10 +39,14 @@ def free_port() -> int:
 def start(
     argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Return a started process in a group of its own, its output in `log`."""
+    """Return a started process in a group of its own, its output in `log`; `argv` begins with a path.
+
+    It does not outlive this one: where a benchmark is killed no `finally` stops what it started, and a
+    node that goes on holds its engine.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
-            list(argv),
+            [*spawn_prefix(), *argv],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

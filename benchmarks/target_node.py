@@ -39,7 +39,8 @@ def node_argv(engine: Path | None, port: int, *more: str) -> list[str]:
 def node_env(home: Path) -> dict[str, str]:
     """Return the environment of a node whose folder is `home`."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return {"MESH_LLM_HOME": str(home), "PYTHONPATH": str(REPO)}
+    loopback = {"MESH_LLM_BIND_IP": "127.0.0.1"}
+    return {"MESH_LLM_HOME": str(home), "PYTHONPATH": str(REPO), **loopback}
 
 
 def start_node(ground: Ground, upstreams: dict[str, Endpoint]) -> Target:

@@ -26,6 +26,7 @@ from nodes.runtime.home import Home
 from nodes.runtime.resources import ResourceSampler
 
 if TYPE_CHECKING:
+    from meshsite.peer_models import PeerModels
     from models_registry.engine.probe import Engine
 
 log = logging.getLogger("mesh.node")
@@ -117,7 +118,9 @@ async def find_engine(options: Options, home: Home) -> EngineInUse | str:
         return f"The engine could not be looked for ({error}). Name its folder with --bin-dir."
 
 
-async def resolve_models(options: Options, post: Post) -> list[ev.ModelRefused]:
+async def resolve_models(
+    options: Options, post: Post, peers: "PeerModels | None"
+) -> list[ev.ModelRefused]:
     """Resolve what this node is to serve itself; return the refusals, not yet posted.
 
     That is the first `--model`, or all of them with `--serve-all`; the rest is asked of the mesh.
@@ -134,7 +137,7 @@ async def resolve_models(options: Options, post: Post) -> list[ev.ModelRefused]:
     specs = own or (() if options.join else (str(demo_path()),))
     refusals = []
     for spec in specs:
-        if refused := await resolve_model(options, spec, post):
+        if refused := await resolve_model(options, spec, post, peers):
             refusals.append(refused)
     return refusals
 
@@ -160,18 +163,22 @@ async def resolve_model(
     options: Options,
     spec: str,
     post: Post,
+    peers: "PeerModels | None",
     *,
     download: bool = True,
     for_mesh: bool = False,
 ) -> ev.ModelRefused | None:
-    """Resolve one model, downloading it where that is allowed, and post that it is wanted.
+    """Resolve one model, fetching it where that is allowed, and post that it is wanted.
 
-    `for_mesh`: the mesh asks, under the name `spec`; else the operator does. Returns None, or the
-    refusal: the caller posts it or ends the node.
+    From a member that has it, where `peers` knows one, else from the hub. `for_mesh`: the mesh asks,
+    under the name `spec`; else the operator does. Returns None, or the refusal: the caller posts it or
+    ends the node.
     """
+    from models_registry.drafting import UnfitDraft, choose
     from models_registry.gguf_header import BadModelFile
     from models_registry.hub_errors import DownloadFailed
     from models_registry.resolve import ModelNotFound
+    from models_registry.supervision.split_lane import SplitFault
 
     loop = asyncio.get_running_loop()
     name = ModelName(spec if for_mesh else model_stem(PurePosixPath(spec).name))
@@ -180,12 +187,26 @@ async def resolve_model(
         event = ev.ModelResolving(name, progress.phase, progress.done_bytes, progress.total_bytes)
         loop.call_soon_threadsafe(post, event)
 
+    must = not for_mesh and not options.serve_all
+
+    def look(allow_download: bool) -> tuple[ModelFacts, ModelFacts | None]:
+        facts, paired = _resolve(options, spec, progressed, allow_download)
+        return facts, choose(facts, paired, options.draft, off=options.no_draft, must=must)
+
+    async def looked(allow_download: bool) -> tuple[ModelFacts, ModelFacts | None]:
+        return await in_daemon_thread(lambda: look(allow_download), f"resolve {name}")
+
     post(ev.ModelResolving(name, "looking"))
     try:
-        facts, draft = await in_daemon_thread(
-            lambda: _resolve(options, spec, progressed, download), f"resolve {name}"
-        )
-    except (ModelNotFound, BadModelFile, DownloadFailed) as problem:
+        try:
+            facts, draft = await looked(download and peers is None)
+        except ModelNotFound:
+            if not download or peers is None:
+                raise
+            called = await in_daemon_thread(lambda: model_id(options, spec), f"name of {name}")
+            await peers.bring(called, progressed)
+            facts, draft = await looked(True)
+    except (ModelNotFound, BadModelFile, DownloadFailed, UnfitDraft, SplitFault) as problem:
         return ev.ModelRefused(name, str(problem), for_mesh=for_mesh)
     post(ev.ModelWanted(facts, draft, asked_as=name, for_mesh=for_mesh))
     return None
@@ -210,7 +231,6 @@ async def scan_disk(options: Options, post: Post) -> None:
 def _resolve(
     options: Options, spec: str, progressed: OnProgress, allow_download: bool
 ) -> tuple[ModelFacts, ModelFacts | None]:
-    from models_registry.gguf_header import read_facts
     from models_registry.resolve import resolve
 
     found = resolve(
@@ -219,5 +239,4 @@ def _resolve(
         on_progress=progressed,
         allow_download=allow_download,
     )
-    draft = read_facts(options.draft) if options.draft else found.draft
-    return found.facts, None if options.no_draft else draft
+    return found.facts, found.draft

@@ -11,6 +11,7 @@ WORDS = (
     "admin-user",
     "doctor",
     "download",
+    "drain",
     "drop",
     "engine",
     "load",
@@ -20,6 +21,8 @@ WORDS = (
     "status",
     "stop",
     "token",
+    "undrain",
+    "unload",
     "why",
 )
 """Every word; `runnode` is what no word means."""

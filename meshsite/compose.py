@@ -14,20 +14,22 @@ from meshsite import background, exit_codes, mesh_entry, mesh_metrics, told
 from meshsite.client_side import ClientSide
 from meshsite.control import ControlApp
 from meshsite.draining import drain
+from meshsite.engines import Engines
+from meshsite.lane_side import LaneSide
 from meshsite.mesh_entry import Standing
 from meshsite.mesh_side import MeshSide
 from meshsite.operator_door import OperatorDoor, why_document
 from meshsite.options import Options
+from meshsite.peer_models import PeerModels
 from meshsite.peer_requests import PeerRequests
 from meshsite.side import Side
 from meshsite.status import status
-from models_registry.supervisor import Supervisor
 from nodes.mesh import events as ev
 from nodes.mesh.effects import LinkEffect
 from nodes.mesh.gossip_effects import PublishNotice, RememberContacts
 from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.node import MeshNode
-from nodes.mesh.plans import ServerPlan
+from nodes.mesh.plans import ServerPlan, WorkerPlan
 from nodes.mesh.routing import RoutingTable
 from nodes.runtime import bind_port, handle
 from nodes.runtime.daemon_thread import in_daemon_thread
@@ -42,9 +44,6 @@ from proxy.series import RequestSeries
 from proxy.tunnel import REQUEST_KIND
 
 log = logging.getLogger("mesh.node")
-
-ENGINE_STOP_GRACE_S = 2.0
-"""What an engine gets to end by itself once its streams are over."""
 
 STOP_MARGIN_S = 15.0
 """What an orderly stop may take beyond the streams' grace before it is cut off."""
@@ -76,11 +75,7 @@ class RunningNode:
         self.engine_looked_for = asyncio.Event()
         self.models_looked_for = asyncio.Event()
         self.node_id = found.who.node_id
-        self._engine: background.EngineInUse | None = None
-        self._supervisor: Supervisor | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._tokens_seen: dict[ModelName, int] = {}
-        """As many entries as the load meter has models (`proxy.load.MODELS_MAX`)."""
         me = told.me(options, self.node_id, endpoints)
         node = MeshNode(me, told.serving_options(options))
         self.name = me.name
@@ -94,7 +89,10 @@ class RunningNode:
             on_host_failed=lambda node_id, trouble: self._peers.host_failed(node_id, trouble),  # noqa: PLW0108
             silence_s=lambda node_id: self.mesh.silence_s(node_id),  # noqa: PLW0108 - made below
         )
+        lane = LaneSide(options, home, bound.port, self.driver) if bound is not None else None
+        self.engines = Engines(options, home, self.driver, self.api, lane, self.spawn)
         self.mesh = self._side(found, bound)
+        self._peer_models = self._other_disks(found)
         self._peers = PeerRequests(self.api, self.mesh)
         mesh_metrics.register(self.api.metrics.registry, self.driver, self.mesh)
         self.operator = OperatorDoor(
@@ -106,8 +104,24 @@ class RunningNode:
     def _side(self, found: Standing, bound: bind_port.BoundPort | None) -> Side:
         if bound is None:
             return ClientSide(found, self.options, self.name, self)
-        handlers = {REQUEST_KIND: self.api.peer_desk.serve}
-        return MeshSide(found, self.options, self.name, self, bound, handlers)
+        lane = self.engines.lane
+        assert lane is not None
+        handlers = {REQUEST_KIND: self.api.peer_desk.serve, **lane.handlers}
+        side = MeshSide(found, self.options, self.name, self, bound, handlers)
+        lane.attach(side)
+        return side
+
+    def _other_disks(self, found: Standing) -> PeerModels | None:
+        if self.engines.lane is None:
+            return None
+        expects = bool(self.options.join or mesh_entry.known_contacts(found, ()))
+        return PeerModels(
+            self.engines.lane,
+            self.driver.node.members,
+            self.options.models_dir,
+            self.engine_looked_for,
+            expects_members=expects,
+        )
 
     def start(self) -> None:
         """Begin: the driver first, then what feeds it. Returns at once."""
@@ -124,13 +138,11 @@ class RunningNode:
         """Look for what a full member serves with: engine, models, memory."""
         self.spawn(self._find_engine())
         self.spawn(self._resolve_models())
-        self.spawn(background.scan_disk(self.options, self.driver.post))
-        sampler = ResourceSampler(
-            lambda: self._engine.devices if self._engine else (), self.options.max_vram_bytes
-        )
+        self.spawn(background.scan_disk(self.options, self._disk_scanned))
+        sampler = ResourceSampler(lambda: self.engines.devices, self.options.max_vram_bytes)
         if short := background.too_little_memory(sampler.sample(()).offered_bytes):
             self._cannot_serve(short, [])
-        self.spawn(background.sample_resources(sampler, self._engine_pids, self.driver.post))
+        self.spawn(background.sample_resources(sampler, self.engines.pids, self.driver.post))
         self.spawn(in_daemon_thread(sampler.look_for_gpus, "look for GPUs"))
         self.spawn(background.sample_load(self.api.load_samples, self._load_changed))
         self.spawn(background.tell_load(self._peers.load, self.driver.post))
@@ -150,8 +162,7 @@ class RunningNode:
 
     async def close(self) -> None:
         """End what is left, whatever the state. May be called at any time."""
-        if self._supervisor is not None:
-            await self._supervisor.close(ENGINE_STOP_GRACE_S)
+        await self.engines.close()
         self._peers.close()
         await self.mesh.close()
         self.api.close()
@@ -175,13 +186,20 @@ class RunningNode:
     # --- Actions: what the core asks for (nodes.runtime.driver) ---
 
     def start_server(self, plan: ServerPlan) -> None:
-        """Start an engine; the supervisor answers with events."""
-        assert self._supervisor is not None, "the core starts nothing before EngineFound"
-        self.spawn(self._supervisor.start(plan))
+        """Start an engine."""
+        self.engines.start_server(plan)
 
     def stop_server(self, run_id: RunId, grace_s: float) -> None:
         """Let the model's open answers finish for `grace_s`, then end its engine."""
-        self.spawn(self._drain_and_stop(run_id, grace_s))
+        self.engines.stop_server(run_id, grace_s)
+
+    def start_worker(self, plan: WorkerPlan) -> None:
+        """Lend memory to another node's split."""
+        self.engines.start_worker(plan)
+
+    def stop_worker(self, run_id: RunId) -> None:
+        """Take it back."""
+        self.engines.stop_worker(run_id)
 
     def resolve_model(self, name: ModelName, download: bool) -> None:
         """Find the file of a model that the mesh wants served here."""
@@ -189,7 +207,12 @@ class RunningNode:
 
     async def _resolve_for_mesh(self, name: ModelName, download: bool) -> None:
         refusal = await background.resolve_model(
-            self.options, name, self.driver.post, download=download, for_mesh=True
+            self.options,
+            name,
+            self.driver.post,
+            self._peer_models,
+            download=download,
+            for_mesh=True,
         )
         if refusal is not None:
             self.driver.post(refusal)
@@ -220,13 +243,6 @@ class RunningNode:
         """Another process uses this node's key."""
         self.mesh.twin(text)
 
-    async def _drain_and_stop(self, run_id: RunId, grace_s: float) -> None:
-        assert self._supervisor is not None
-        found = self.driver.node.serving.run_of(run_id)
-        if found is not None and grace_s > 0:
-            await drain(self.api, grace_s, found[0])
-        await self._supervisor.stop(run_id, ENGINE_STOP_GRACE_S)
-
     async def _answers_out(self) -> None:
         await drain(self.api, self.options.stop_grace_s)
         self.driver.post(ev.AnswersFinished())
@@ -249,30 +265,24 @@ class RunningNode:
             found = f"The engine could not be looked for: {fault}. Name its folder with --bin-dir."
         if isinstance(found, str):
             self._cannot_serve(found, [ev.EngineUnavailable(found)])
-            self.engine_looked_for.set()
-            return
-        self._engine = found
-        self._supervisor = Supervisor(
-            found.engine,
-            run_dir=self.home.run,
-            log_dir=self.home.logs,
-            report=self.driver.post,
-        )
-        self.driver.post(ev.EngineFound(found.engine.facts))
+        else:
+            self.engines.found(found)
         self.engine_looked_for.set()
 
+    def _disk_scanned(self, event: ev.Event) -> None:
+        self.driver.post(event)
+        if self.engines.lane is not None and isinstance(event, ev.DiskScanned):
+            self.engines.lane.disk_scanned(event.models)
+
     def _load_changed(self, sample: ev.ServerLoadSampled) -> None:
-        # Tokens that flow prove the engine alive: the hang watch need not ask it. Requests that
-        # only arrive prove nothing: they arrive at a frozen engine too.
-        before = self._tokens_seen.get(sample.model, 0)
-        if self._supervisor is not None and sample.tokens > before:
-            self._supervisor.note_activity(sample.model)
-        self._tokens_seen[sample.model] = sample.tokens
+        self.engines.load_changed(sample)
         self._peers.sampled(sample, self.routes)
         self.driver.post(sample)
 
     async def _resolve_models(self) -> None:
-        refusals = await background.resolve_models(self.options, self.driver.post)
+        refusals = await background.resolve_models(
+            self.options, self.driver.post, self._peer_models
+        )
         own = len(self.options.models) if self.options.serve_all else 1
         if refusals and len(refusals) == own:
             self._cannot_serve(" ".join(r.reason for r in refusals), refusals)
@@ -290,24 +300,13 @@ class RunningNode:
             self.driver.post(event)
 
     async def _load(self, name: str) -> str:
-        refusal = await background.resolve_model(self.options, name, self.driver.post)
+        refusal = await background.resolve_model(
+            self.options, name, self.driver.post, self._peer_models
+        )
         if refusal is None:
             return ""
         self.driver.post(refusal)
         return refusal.reason
-
-    def _engine_pids(self) -> tuple[int, ...]:
-        return self._supervisor.pids() if self._supervisor else ()
-
-    # --- LogSource: the engines' output (nodes.runtime.handle) ---
-
-    def tail(self, model: str, after: int, limit: int) -> tuple[int, list[str]]:
-        """Return the engine's newest lines; none before an engine was found."""
-        return self._supervisor.logs.tail(model, after, limit) if self._supervisor else (1, [])
-
-    def models(self) -> list[str]:
-        """Return the models whose engines have said something."""
-        return self._supervisor.logs.models() if self._supervisor else []
 
     def notice(self, kind: str, text: str | None) -> None:
         """Show viewers something they should know now; None takes it away."""
@@ -343,7 +342,7 @@ class RunningNode:
         return handle.NodeHandle(
             node_id=str(self.node_id),
             feed=self.feed,
-            logs=self,
+            logs=self.engines,
             operator=self.operator,
             api=self.api,
             status=lambda operator: status(

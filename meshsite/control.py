@@ -70,6 +70,7 @@ class ControlApp:
         result = await operate(self._handle, word, subject, asked)
         document = {
             "ok": result.ok,
+            "outcome": result.outcome,
             "text": result.text,
             **({"found": result.found} if result.found else {}),
         }

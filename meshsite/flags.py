@@ -1,6 +1,7 @@
 """The flags of `mesh-llm` as argparse knows them: names, forms and help texts. `options` reads them."""
 
 import argparse
+import math
 from pathlib import Path
 
 from meshsite.version import VERSION
@@ -9,6 +10,8 @@ from nodes.mesh.reconcile import STOP_GRACE_S
 
 API_PORT = 9337
 CONSOLE_PORT = 3131
+RATIOS_MAX = 64
+"""Shares of `--tensor-split`: more machines than a split has."""
 
 
 def parser(prog: str = "mesh-llm") -> argparse.ArgumentParser:
@@ -22,8 +25,8 @@ def parser(prog: str = "mesh-llm") -> argparse.ArgumentParser:
             "the other machines of a mesh; without --model and --join it serves a tiny built-in demo model."
         ),
         epilog=(
-            "Other words: status, why, doctor, token, models, download, load, drop, restart, stop, engine, "
-            "admin-user "
+            "Other words: status, why, doctor, token, models, download, load, drop, unload, restart, "
+            "drain, undrain, stop, engine, admin-user "
             "(mesh-llm WORD --help). Every flag can be set in the environment as MESH_LLM_<FLAG>."
         ),
     )
@@ -146,8 +149,32 @@ def _add_engine_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", help="engine device(s) to use, as `mesh-llm engine show` lists")
     group.add_argument("--bin-dir", type=Path, metavar="DIR", help="folder with llama-server")
     group.add_argument(
+        "--split",
+        action="store_true",
+        help="split models over several machines even where one could hold them",
+    )
+    group.add_argument(
+        "--tensor-split",
+        type=_ratios,
+        metavar="R,R",
+        help="shares of a split, this node's first, then its workers' nearest first (default: by memory)",
+    )
+    group.add_argument(
         "--rpc-self", action="store_true", help="compute through this node's own rpc-server"
     )
+
+
+def _ratios(text: str) -> tuple[float, ...]:
+    try:
+        ratios = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        ratios = ()
+    usable = all(math.isfinite(ratio) and ratio >= 0 for ratio in ratios) and sum(ratios) > 0
+    if not usable or not 2 <= len(ratios) <= RATIOS_MAX:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a list of 2 to {RATIOS_MAX} shares, such as 0.6,0.4 (none negative, not all 0)"
+        )
+    return ratios
 
 
 def _positive(text: str) -> int:

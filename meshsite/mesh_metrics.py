@@ -1,7 +1,7 @@
-"""The mesh's Prometheus metrics: members by state, and what the peer link and gossip counted.
+"""The mesh's Prometheus metrics: members by state, what peer link and gossip counted, how drafts guess.
 
-Made when asked for, from numbers that their owners keep anyway; labels are words of ours, never names
-that other machines make up.
+Made when asked for, from numbers that their owners keep anyway; labels are words of ours and the models
+that run here (at most `supervisor.MAX_RUNS`), never names that other machines make up.
 """
 
 from collections import Counter
@@ -49,6 +49,16 @@ class _MeshCollector(Collector):
         for what, count in sorted(counters.items()):
             gossip.add_metric([what], count)
         yield gossip
+        drafts = CounterMetricFamily(
+            "mesh_llm_draft_tokens",
+            "Tokens that a draft model guessed, and those of them that were right.",
+            labels=["model", "what"],
+        )
+        for name, slot in node.serving.slots.items():
+            if slot.run is not None and slot.run.drafted is not None:
+                drafts.add_metric([name, "guessed"], slot.run.drafted.guessed)
+                drafts.add_metric([name, "accepted"], slot.run.drafted.accepted)
+        yield drafts
         yield GaugeMetricFamily(
             "mesh_llm_peer_connections", "Open QUIC connections.", self._mesh.transport.connections
         )

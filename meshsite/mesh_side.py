@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from meshsite import mesh_entry
 from meshsite.mesh_entry import CannotJoin, Standing
@@ -18,6 +18,7 @@ from meshsite.side import Host, Side
 from meshsite.version import VERSION
 from nodes.mesh import config
 from nodes.mesh.announcement import Announcement
+from nodes.mesh.drains import accept_drain
 from nodes.mesh.effects import LinkEffect
 from nodes.mesh.events import AddressesChanged
 from nodes.mesh.gossip import GossipNode
@@ -126,6 +127,8 @@ class MeshSide(Side):
         )
         self._links.attach(self.transport)
         self.trust.on_change = self._trust_changed
+        self.on_standing: Callable[[], None] = lambda: None
+        """Called when this node's credential, or whom it admits, has changed."""
         self._started_s = time.monotonic()
         self._tasks = TaskSet()
         self._credential = b""
@@ -204,8 +207,10 @@ class MeshSide(Side):
         self._credential = trust.credential().encode()
 
         def accept_notice(topic: str, version: int, body: bytes) -> bool:
-            return trust_notices.accept_notice(trust, topic, version, body) or accept_drop(
-                judge, topic, version, body
+            return (
+                trust_notices.accept_notice(trust, topic, version, body)
+                or accept_drop(judge, topic, version, body)
+                or accept_drain(judge, topic, version, body)
             )
 
         judge = NodeIdentity(
@@ -235,6 +240,7 @@ class MeshSide(Side):
         if self.entered.is_set() and credential != self._credential:
             self._credential = credential
             self._host.driver.post(CredentialRenewed(credential))
+            self.on_standing()
 
     # --- what the core wants ----------------------------------------------------------------------
 
@@ -369,6 +375,7 @@ class MeshSide(Side):
 
     def _trust_changed(self) -> None:
         self.transport.recheck()
+        self.on_standing()
         if self._found.home is not None:
             try:
                 trust_file.save(self._found.home, self.trust)

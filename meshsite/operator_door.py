@@ -5,29 +5,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from meshsite.diagnosis import diagnose
-from meshsite.mesh_side import MeshSide
+from meshsite.member_door import CLIENT_REFUSAL, MemberDoor
 from meshsite.side import Side
 from nodes.mesh import events as ev
-from nodes.mesh.ids import ModelName, NodeId
+from nodes.mesh.ids import ModelName
 from nodes.mesh.reconcile import RunState
 from nodes.mesh.routing import ModelState, match_name
 from nodes.runtime.driver import Driver
-from nodes.runtime.handle import OperatorResult
+from nodes.runtime.handle import OperatorResult, Outcome
 from nodes.runtime.mesh_key import MeshKeyError
 from nodes.runtime.token_ledger import TokenLedgerError
 
 LOAD_ANSWER_S = 20.0
 """How long an operator who asks for a model waits for its fetching. Below `control_client.TIMEOUT_S`."""
-DROP_ANSWER_S = 10.0
-"""How long a drop waits for the word of the other nodes that serve the model (<= 3 s on a good network)."""
-DROP_POLL_S = 0.05
-CLIENT_REFUSAL = OperatorResult(
-    False, "This node is a client: it uses the mesh and does not steer it. Ask a full member."
-)
 
 
-class OperatorDoor:
+class OperatorDoor(MemberDoor):
     """Turns requests into events and waits until the core has taken them."""
 
     def __init__(
@@ -38,10 +31,7 @@ class OperatorDoor:
         request_stop: Callable[[str], None],
     ) -> None:
         """`load` begins to fetch a model; its task returns why not, or nothing, and outlives the asking."""
-        self._driver = driver
-        self._side = mesh
-        self._member = mesh if isinstance(mesh, MeshSide) else None
-        """None: a client, which may use the mesh and not steer it."""
+        super().__init__(driver, mesh)
         self._load = load
         self._request_stop = request_stop
 
@@ -64,7 +54,8 @@ class OperatorDoor:
             return await self._dropped_elsewhere(name, elsewhere)
         slot = self._driver.node.serving.slots.get(name)
         if slot is not None and slot.run is not None:
-            return OperatorResult(True, f"{name} takes no more requests; open answers may finish.")
+            text = f"{name} takes no more requests; open answers may finish."
+            return OperatorResult(True, text, outcome=Outcome.BEGUN)
         return OperatorResult(True, f"{name} is no longer served.")
 
     def _hosts_elsewhere(self, name: ModelName) -> list[str]:
@@ -78,12 +69,12 @@ class OperatorDoor:
 
     async def _dropped_elsewhere(self, name: ModelName, hosts: list[str]) -> OperatorResult:
         """Wait until the other nodes say that they take no more requests for it, and tell."""
-        deadline = asyncio.get_running_loop().time() + DROP_ANSWER_S
-        while left := self._hosts_elsewhere(name):
-            if asyncio.get_running_loop().time() > deadline:
-                text = f"{name} was dropped, but {', '.join(left)} did not confirm it yet."
-                return OperatorResult(False, f"{text} `mesh-llm status` shows when it does.")
-            await asyncio.sleep(DROP_POLL_S)
+        if not await self._confirmed(lambda: not self._hosts_elsewhere(name)):
+            left = ", ".join(self._hosts_elsewhere(name))
+            text = f"{name} was dropped, but {left} did not confirm it yet."
+            return OperatorResult(
+                False, f"{text} `mesh-llm status` shows when it does.", outcome=Outcome.UNCONFIRMED
+            )
         where = ", ".join(sorted(set(hosts)))
         return OperatorResult(True, f"{name} takes no more requests (on {where}).")
 
@@ -91,17 +82,44 @@ class OperatorDoor:
         """Serve a model that is on disk, in the catalogue or on the hub."""
         if self._member is None:
             return CLIENT_REFUSAL
+        if self._driver.node.serving.drained:
+            text = (
+                "This node is drained: undrain it first, or serve the model from another machine."
+            )
+            return OperatorResult(False, text)
         fetching = self._load(model)
         await asyncio.wait({fetching}, timeout=LOAD_ANSWER_S)
         if not fetching.done():
             text = (
                 f"{model} is being fetched; watch it in the models list, or by `mesh-llm status`."
             )
-            return OperatorResult(True, text)
+            return OperatorResult(True, text, outcome=Outcome.BEGUN)
         if refused := fetching.result():
             return OperatorResult(False, refused)
         await self._driver.settled()
-        return OperatorResult(True, f"{model} is to be served; watch it load in the models list.")
+        text = f"{model} is to be served; watch it load in the models list."
+        return OperatorResult(True, text, outcome=Outcome.BEGUN)
+
+    async def servable(self) -> OperatorResult:
+        """List what can be named to be served here: files on disk, then the catalogue."""
+        from models_registry.listing import known
+
+        node = self._driver.node
+        found = node.serving.resources
+        offered_bytes = found.offered_bytes if found else 0
+        rows = known(node.own.on_disk, offered_bytes, node.serving.options.parallel or 1)
+        told = [
+            {
+                "name": row.name,
+                "on_disk": row.on_disk,
+                "size_bytes": row.size_bytes,
+                "fits": row.fits,
+                "verdict": row.verdict,
+                "capabilities": list(row.capabilities),
+            }
+            for row in rows
+        ]
+        return OperatorResult(True, f"{len(told)} models can be named.", {"models": told})
 
     async def why(self, model: str) -> OperatorResult:
         """Tell why a model is served as it is."""
@@ -116,6 +134,8 @@ class OperatorDoor:
 
     async def restart(self, model: str) -> OperatorResult:
         """End the model's engine, if it runs, and start it afresh."""
+        if self._member is None:
+            return CLIENT_REFUSAL
         if why := self._driver.node.serving.refused.get(ModelName(model)):
             return OperatorResult(
                 False, f"{model} has no engine to restart: {why} `mesh-llm load` tries it anew."
@@ -125,14 +145,18 @@ class OperatorDoor:
             return name
         serving = self._driver.node.serving
         if name not in serving.wanted:
-            return OperatorResult(
-                False, f"{name} was dropped; `mesh-llm load {name}` serves it again."
-            )
+            where = ", ".join(sorted(set(self._hosts_elsewhere(name))))
+            text = f"{name} was dropped; `mesh-llm load {name}` serves it again."
+            if where:
+                text = f"{name} is served by {where}, not by this node: restart it there."
+            return OperatorResult(False, text)
+        if serving.drained:
+            return OperatorResult(False, f"{name} cannot be started: this node is drained.")
         if waits := serving.unplaced.get(name):
             return OperatorResult(False, f"{name} cannot be started: {waits.reason}.")
         self._driver.post(ev.RestartRequested(name))
         await self._driver.settled()
-        return OperatorResult(True, f"{name} is being restarted.")
+        return OperatorResult(True, f"{name} is being restarted.", outcome=Outcome.BEGUN)
 
     async def stop(self) -> OperatorResult:
         """Stop the node in good order."""
@@ -141,7 +165,7 @@ class OperatorDoor:
         running = [s for s in self._driver.node.serving.slots.values() if s.run]
         busy = any(s.run and s.run.state is RunState.READY for s in running)
         text = "The node is stopping; open answers may finish." if busy else "The node is stopping."
-        return OperatorResult(True, text)
+        return OperatorResult(True, text, outcome=Outcome.BEGUN)
 
     async def tokens(self) -> OperatorResult:
         """List the invite tokens that are known here."""
@@ -204,71 +228,6 @@ class OperatorDoor:
             return OperatorResult(False, _sentence(str(error)))
         text = "The mesh has a new key. Invite tokens of before no longer work; members stay."
         return OperatorResult(True, text)
-
-    async def forget(self, node_id: str) -> OperatorResult:
-        """Take a node that is gone off the lists."""
-        found = self._node_called(node_id)
-        if isinstance(found, OperatorResult):
-            return found
-        name, state = found.get("name"), found.get("state")
-        if state not in ("dead", "left"):
-            return OperatorResult(
-                False, f"{name} is {state}: only a node that died or left can be forgotten."
-            )
-        self._driver.post(ev.PeerForgotten(NodeId(found["id"])))
-        await self._driver.settled()
-        return OperatorResult(True, f"{name} is off the lists; it may come back by itself.")
-
-    async def revoke(self, node_id: str) -> OperatorResult:
-        """Withdraw a node's membership."""
-        if self._member is None:
-            return CLIENT_REFUSAL
-        if node_id == self._driver.node.me.node_id:
-            return OperatorResult(False, "A node cannot revoke itself; do it from another machine.")
-        found = self._node_called(node_id)
-        if isinstance(found, OperatorResult):
-            return found
-        self._member.revoke(NodeId(found["id"]))
-        await self._driver.settled()
-        text = f"{found['name']} is no longer a member; its id can never come back."
-        return OperatorResult(True, text)
-
-    async def approve(self, node_id: str) -> OperatorResult:
-        """Let a waiting machine in."""
-        if self._member is None:
-            return CLIENT_REFUSAL
-        waiting = [e for e in self._member.approvals.waiting() if e["id"].startswith(node_id)]
-        if not node_id or len(waiting) != 1:
-            return OperatorResult(
-                False, f"No machine with the id {node_id[:12]} waits to be let in."
-            )
-        self._member.approvals.approve(NodeId(waiting[0]["id"]))
-        text = f"{waiting[0]['name']} may come in; it asks again within a minute."
-        return OperatorResult(True, text)
-
-    async def diagnose(self, peer: str) -> OperatorResult:
-        """Check this node and the ways between it and the others."""
-        node = self._driver.node
-        checks = await diagnose(
-            node.shown,
-            self._side.transport,
-            node.own.addresses,
-            tuple(node.members.present()),
-            peer,
-        )
-        bad = sum(check["state"] == "failed" for check in checks)
-        text = (
-            f"{bad} of {len(checks)} checks failed." if bad else f"All {len(checks)} checks passed."
-        )
-        return OperatorResult(True, text, {"checks": checks})
-
-    def _node_called(self, node_id: str) -> dict[str, Any] | OperatorResult:
-        """Return the ``peer/`` entry of the node with this id, or an unambiguous beginning of it."""
-        entries = self._driver.node.members.entries(0.0).values()
-        found = [e for e in entries if node_id and e["id"].startswith(node_id)]
-        if len(found) == 1:
-            return found[0]
-        return OperatorResult(False, f"No single node of this mesh has the id {node_id[:12]}.")
 
     def _known(self, model: str) -> ModelName | OperatorResult:
         serving = self._driver.node.serving

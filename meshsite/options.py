@@ -59,6 +59,9 @@ class Options:
     device: str | None = None
     bin_dir: Path | None = None
     rpc_self: bool = False
+    split: bool = False
+    tensor_split: tuple[float, ...] | None = None
+    """Shares of a split, this node's first."""
     stop_grace_s: float = STOP_GRACE_S
     join: tuple[JoinToken, ...] = ()
     """Invite tokens, best first."""
@@ -134,6 +137,8 @@ def _checked(found: argparse.Namespace) -> Options:
         device=found.device,
         bin_dir=found.bin_dir.expanduser() if found.bin_dir else None,
         rpc_self=found.rpc_self,
+        split=found.split,
+        tensor_split=found.tensor_split,
         stop_grace_s=found.stop_grace,
         join=join,
         new_mesh=found.new_mesh,

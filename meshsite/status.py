@@ -29,6 +29,7 @@ def status(state: State, seq: int, token: str | None) -> dict[str, Any]:
         "llama_ready": warm is not None,
         "model_name": first["name"] if first else None,
         "draft_name": first.get("draft") if first else None,
+        "draft_acceptance": first.get("draft_acceptance") if first else None,
         "api_port": node.get("api_port"),
         "console_port": node.get("console_port"),
         "quic_port": node.get("quic_port"),

@@ -51,7 +51,9 @@ def serving_options(options: Options) -> ServingOptions:
         parallel=options.parallel,
         draft_max=options.draft_max,
         rpc_self=options.rpc_self,
+        force_split=options.split,
         device=options.device,
+        tensor_split=options.tensor_split,
         stop_grace_s=options.stop_grace_s,
     )
 

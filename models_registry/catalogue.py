@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from models_registry.shards import model_stem
+from models_registry.drafting import may_draft
+from models_registry.shards import family, model_stem
 from nodes.mesh.ids import ModelName
 from nodes.mesh.model_facts import Capability, ModelFacts
 
@@ -125,19 +126,16 @@ def near_names(name: str, candidates: list[str]) -> tuple[str, ...]:
 def draft_for(facts: ModelFacts, on_disk: tuple[ModelFacts, ...]) -> ModelFacts | None:
     """Return the draft model that the catalogue pairs with a model, if its file is on disk; else None.
 
-    A draft must share the vocabulary: the sizes are compared, with room for padding rows (Qwen2.5 has
-    151,936 or 152,064 for the same tokens), because the engine refuses an unfit draft only after loading.
+    Both are known in any quantisation; the draft's own file comes first, then the smallest.
     """
-    own = [entry for entry in entries() if entry.stem.casefold() == facts.name.casefold()]
+    own = [entry for entry in entries() if family(entry.stem) == family(facts.name)]
     if not own or own[0].draft is None:
         return None
     wanted = next(entry for entry in entries() if entry.name == own[0].draft)
-    for candidate in on_disk:
-        same_file = candidate.name.casefold() == wanted.stem.casefold()
-        if same_file and abs(candidate.vocab_size - facts.vocab_size) <= VOCABULARY_PADDING_MAX:
-            return candidate
-    return None
-
-
-VOCABULARY_PADDING_MAX = 128
-"""Tokens by which the vocabularies of a model and its draft may differ: llama.cpp's own limit."""
+    fit = [
+        candidate
+        for candidate in on_disk
+        if family(candidate.name) == family(wanted.stem) and may_draft(candidate, facts)
+    ]
+    own_file = [one for one in fit if one.name.casefold() == wanted.stem.casefold()]
+    return next(iter(own_file or sorted(fit, key=lambda one: one.size_bytes)), None)

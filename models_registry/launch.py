@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from models_registry.engine.probe import Engine
 from nodes.mesh.model_facts import Capability
-from nodes.mesh.plans import ServerPlan
+from nodes.mesh.plans import ServerPlan, SplitPlan
 
 LOOPBACK = "127.0.0.1"
 """The engine has no useful authentication, the rpc-server none at all."""
@@ -40,9 +40,18 @@ def threads_for(cpu_count: int) -> int:
 
 
 def server_argv(
-    engine: Engine, plan: ServerPlan, *, port: int, threads: int, rpc: Sequence[str] = ()
+    engine: Engine,
+    plan: ServerPlan,
+    *,
+    port: int,
+    threads: int,
+    rpc: Sequence[str] = (),
+    has_devices: bool = False,
 ) -> list[str]:
     """Return the llama-server command for `plan`; `rpc` are ``host:port`` in device order.
+
+    That is: a split's workers first, in the plan's order, then this host's own rpc-server where
+    `plan.rpc_self` is set. `has_devices`: the engine lists devices of this machine's own.
 
     Raises:
         Unsupported: the plan needs an option that this build lacks.
@@ -57,13 +66,28 @@ def server_argv(
     argv += _embeddings(engine, plan)
     if plan.model.mmproj_path is not None:
         argv += [_need(engine, flags.mmproj, "--mmproj", "images"), plan.model.mmproj_path]
+        if plan.split is not None:
+            # It would go to the first device, a worker, whose memory nobody counted for it.
+            argv += _with(flags.no_mmproj_offload)
     argv += _draft(engine, plan)
-    argv += _placement(engine, plan, rpc)
+    argv += _placement(engine, plan, rpc, has_devices)
     return argv
 
 
-def rpc_argv(engine: Engine, *, port: int, threads: int) -> list[str]:
-    """Return the command of an own rpc-server on loopback.
+def layer_counts(split: SplitPlan) -> tuple[int, ...]:
+    """Return ``--tensor-split`` of a split: whole layers for each device, the workers' first.
+
+    llama.cpp puts layer i of n + 1, the output being the last, on the first device whose share of the
+    sum so far exceeds i / (n + 1). So counts that add up to n + 1 are obeyed exactly, and the output
+    layer, one more on the last device, is the host's.
+    """
+    counts = [seat.layers for seat in split.workers] + list(split.host_layers)
+    counts[-1] += 1
+    return tuple(counts)
+
+
+def rpc_argv(engine: Engine, *, port: int, threads: int, device: str | None = None) -> list[str]:
+    """Return the command of an own rpc-server on loopback; `device` None: its own choice, which is all.
 
     Raises:
         Unsupported: this engine came without one.
@@ -77,6 +101,8 @@ def rpc_argv(engine: Engine, *, port: int, threads: int) -> list[str]:
     host = _need(engine, flags.rpc_host, "--host", "the rpc-server")
     at = _need(engine, flags.rpc_port, "--port", "the rpc-server")
     argv = [engine.facts.rpc_server_path, host, LOOPBACK, at, str(port)]
+    if device is not None:
+        argv += _with(flags.rpc_device, device)
     return argv + _with(flags.rpc_threads, str(threads)) + _with(flags.rpc_cache)
 
 
@@ -143,22 +169,42 @@ def _draft(engine: Engine, plan: ServerPlan) -> list[str]:
     return argv + list(flags.spec_type) + _with(flags.draft_max, str(plan.draft_max))
 
 
-def _placement(engine: Engine, plan: ServerPlan, rpc: Sequence[str]) -> list[str]:
+def _placement(
+    engine: Engine, plan: ServerPlan, rpc: Sequence[str], has_devices: bool
+) -> list[str]:
     flags = engine.flags
     argv: list[str] = []
     if rpc:
         argv += [_need(engine, flags.rpc, "--rpc", "a split over machines"), ",".join(rpc)]
-    if plan.device is not None:
-        argv += [_need(engine, flags.device, "--device", "the choice of a device"), plan.device]
+    device = plan.device if plan.split is None else _split_devices(plan, len(rpc), has_devices)
+    if device is not None:
+        # After --rpc: only then the engine knows the names of those devices.
+        argv += [_need(engine, flags.device, "--device", "the choice of a device"), device]
     if rpc:
         argv += [_need(engine, flags.gpu_layers, "-ngl", "a split over machines"), ALL_LAYERS]
         if plan.draft is not None:
             # The draft is small and asked for every token: it stays on the host, not over the wire.
             argv += _with(flags.draft_gpu_layers, "0")
-    if plan.tensor_split is not None:
-        shares = ",".join(f"{share:g}" for share in plan.tensor_split)
+    ratios = layer_counts(plan.split) if plan.split is not None else plan.tensor_split
+    if ratios is not None:
+        shares = ",".join(f"{share:g}" for share in ratios)
         argv += [_need(engine, flags.tensor_split, "--tensor-split", "a given split"), shares]
+    if plan.split is not None:
+        # Placed already; the engine's own fitting would reach every worker twice as often.
+        argv += [flags.fit, "off"] if flags.fit is not None else []
     return argv
+
+
+def _split_devices(plan: ServerPlan, rpc_count: int, has_devices: bool) -> str | None:
+    """Return ``--device`` of a split, or None: then the engine takes the workers and all of its own.
+
+    The rpc-servers must be named with the operator's choice; and where an own rpc-server carries the
+    host's part, the devices behind it are not to be used a second time.
+    """
+    remote = [f"RPC{number}" for number in range(rpc_count)]
+    if plan.rpc_self:
+        return ",".join(remote) if has_devices else None
+    return ",".join([*remote, plan.device]) if plan.device is not None else None
 
 
 def _with(flag: str | None, *values: str) -> list[str]:

@@ -6,8 +6,9 @@ again is the core's decision. All calls come from the node's loop, on its main t
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from models_registry.engine.probe import Engine
 from models_registry.log_ring import EngineLogs
@@ -16,18 +17,23 @@ from models_registry.supervision.engine_run import EngineRun
 from models_registry.supervision.guard_link import GuardLink
 from models_registry.supervision.hang_watch import HangLimits
 from models_registry.supervision.roster import Roster
-from nodes.mesh.events import Event, ServerExited
+from models_registry.supervision.split_lane import NoLane, SplitLane
+from models_registry.supervision.worker_run import WorkerRun
+from nodes.mesh.events import Event, ServerExited, WorkerExited
 from nodes.mesh.ids import RunId
-from nodes.mesh.plans import ServerPlan
+from nodes.mesh.plans import ServerPlan, WorkerPlan
 from nodes.runtime.handle import LogSource
 
 MAX_RUNS = 16
-"""Engines at a time; a further start is refused by a `ServerExited`."""
+"""Engines and workers at a time; a further start is refused by a `ServerExited` or `WorkerExited`."""
 _log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """The engines of this node. Reap first (`models_registry.children.reap`), then make one."""
+    """The engines of this node, and its rpc-servers for others.
+
+    Reap first (`models_registry.children.reap`), then make one.
+    """
 
     def __init__(
         self,
@@ -37,9 +43,16 @@ class Supervisor:
         log_dir: Path,
         report: Callable[[Event], None],
         limits: HangLimits | None = None,
+        lane: SplitLane | None = None,
+        devices: Sequence[str] = (),
     ) -> None:
-        """`report` is called on the loop and must not block; `limits` None: the defaults."""
-        self._commands = LaunchCommands(engine) if isinstance(engine, Engine) else engine
+        """`report` is called on the loop and must not block; `limits` None: the defaults.
+
+        `lane` carries splits; None: there are none. `devices` are what the engine may use of this
+        machine; none: its processor.
+        """
+        self._commands = LaunchCommands(engine, devices) if isinstance(engine, Engine) else engine
+        self._lane = lane or NoLane()
         self._report = report
         self._limits = limits or HangLimits()
         self._guard = GuardLink()
@@ -47,6 +60,7 @@ class Supervisor:
         self._logs = EngineLogs(log_dir)
         self._runs: dict[RunId, EngineRun] = {}
         self._tasks: dict[RunId, asyncio.Task[None]] = {}
+        self._workers: dict[RunId, tuple[WorkerRun, asyncio.Task[None]]] = {}
         self._closed = False
 
     @property
@@ -75,9 +89,10 @@ class Supervisor:
         Raises nothing for engine faults: each becomes a `ServerExited`.
         """
         assert plan.run_id not in self._tasks, f"run {plan.run_id} was started twice"
-        refusal = self._refusal(plan)
+        refusal = self._refusal()
         if refusal:
-            self._report(ServerExited(plan.run_id, None, refusal, asked=self._closed))
+            reason = f"llama-server for {plan.name} was not started: {refusal}"
+            self._report(ServerExited(plan.run_id, None, reason, asked=self._closed))
             return
         run = EngineRun(
             plan,
@@ -86,23 +101,50 @@ class Supervisor:
             log=self._logs.open(plan.name),
             report=self._report,
             limits=self._limits,
+            lane=self._lane,
         )
         # Entered before anything is waited for: a stop that comes right behind must find it.
         self._runs[plan.run_id] = run
         guarded = asyncio.ensure_future(self._guard.start())
         task = asyncio.create_task(
-            _live_guarded(run, guarded), name=f"run {plan.run_id} of {plan.name}"
+            _live_guarded(run.live, guarded), name=f"run {plan.run_id} of {plan.name}"
         )
         self._tasks[plan.run_id] = task
         task.add_done_callback(lambda _: self._forget(plan.run_id))
         await asyncio.wait({guarded})
 
-    def _refusal(self, plan: ServerPlan) -> str | None:
+    async def start_worker(self, plan: WorkerPlan) -> None:
+        """Start this rpc-server for another node's split and return; how it goes is reported.
+
+        Raises nothing for its faults: each becomes the one `WorkerExited`.
+        """
+        assert plan.run_id not in self._workers, f"worker {plan.run_id} was started twice"
+        refusal = self._refusal()
+        if refusal:
+            reason = f"rpc-server for {plan.model} was not started: {refusal}"
+            self._report(WorkerExited(plan.run_id, reason, asked=self._closed))
+            return
+        run = WorkerRun(
+            plan,
+            self._commands,
+            roster=self._roster,
+            log=self._logs.open(plan.model),
+            report=self._report,
+            lane=self._lane,
+        )
+        guarded = asyncio.ensure_future(self._guard.start())
+        task = asyncio.create_task(
+            _live_guarded(run.live, guarded), name=f"worker {plan.run_id} of {plan.model}"
+        )
+        self._workers[plan.run_id] = (run, task)
+        task.add_done_callback(lambda _: self._workers.pop(plan.run_id, None))
+        await asyncio.wait({guarded})
+
+    def _refusal(self) -> str | None:
         if self._closed:
-            return f"llama-server for {plan.name} was not started: the node is stopping"
-        if len(self._runs) >= MAX_RUNS:
-            full = f"{MAX_RUNS} engines run already; drop one first"
-            return f"llama-server for {plan.name} was not started: {full}"
+            return "the node is stopping"
+        if len(self._runs) + len(self._workers) >= MAX_RUNS:
+            return f"{MAX_RUNS} engines run already; drop one first"
         return None
 
     def _forget(self, run_id: RunId) -> None:
@@ -121,10 +163,31 @@ class Supervisor:
         run.ask_to_stop(grace_s)
         await asyncio.shield(task)
 
+    async def stop_worker(self, run_id: RunId) -> None:
+        """Return when this rpc-server has really ended; at once when it is not running.
+
+        Nobody reaches it from this call on; then TERM, TERM, KILL. No person's stream is in it.
+        """
+        found = self._workers.get(run_id)
+        if found is not None:
+            found[0].ask_to_stop()
+            await asyncio.shield(found[1])
+
+    def tunnel_lost(self, port: int, worker: str) -> None:
+        """The local port no longer leads to its worker: the engine that used it ends now, and says so.
+
+        An idle one would notice nothing until its next request. `worker` is a name for people.
+        """
+        for run in self._runs.values():
+            run.tunnel_lost(port, worker)
+
     async def close(self, grace_s: float) -> None:
         """Stop all runs at the same time, then the guard. Later starts are refused."""
         self._closed = True
-        await asyncio.gather(*(self.stop(run_id, grace_s) for run_id in list(self._runs)))
+        await asyncio.gather(
+            *(self.stop(run_id, grace_s) for run_id in list(self._runs)),
+            *(self.stop_worker(run_id) for run_id in list(self._workers)),
+        )
         await self._guard.close()
 
     def note_activity(self, model: str) -> None:
@@ -134,7 +197,9 @@ class Supervisor:
                 run.note_activity()
 
 
-async def _live_guarded(run: EngineRun, guarded: "asyncio.Task[None]") -> None:
+async def _live_guarded(
+    live: Callable[[], Coroutine[Any, Any, None]], guarded: "asyncio.Task[None]"
+) -> None:
     """Let the run live once the guard is there: no child is spawned that nobody would end."""
     await asyncio.wait({guarded})
-    await run.live()
+    await live()

@@ -151,9 +151,10 @@ async def operator_link(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 async def actions(request: HttpRequest) -> HttpResponse:
-    """Carry out ``{"action", "target"}`` and return the true outcome ``{"ok", "text"}``.
+    """Carry out ``{"action", "target"}`` and return what became of it: ``{"ok", "outcome", "text"}``.
 
-    The target is a model's name, a node's id or a token's id; ``model`` is an older word for it.
+    The outcome is a word of `handle.Outcome`, the text one sentence for people. The target is a model's
+    name, a node's id or a token's id; ``model`` is an older word for it.
     """
     if (handle := node_handle.current()) is None:
         return no_node()
@@ -166,7 +167,18 @@ async def actions(request: HttpRequest) -> HttpResponse:
         )
     target = asked.get("target", asked.get("model", ""))
     result = await operate(handle, str(asked.get("action", "")), str(target))
-    return JsonResponse({"ok": result.ok, "text": result.text}, status=200 if result.ok else 409)
+    told = {"ok": result.ok, "outcome": result.outcome, "text": result.text}
+    return JsonResponse(told, status=200 if result.ok else 409)
+
+
+@never_cache
+async def servable(request: HttpRequest) -> HttpResponse:
+    """Return what can be named to be served here, to an operator: files on disk, then the catalogue."""
+    if (handle := node_handle.current()) is None:
+        return no_node()
+    if not await access.is_operator_async(request):
+        return needs_operator()
+    return JsonResponse((await handle.operator.servable()).found)
 
 
 @never_cache

@@ -12,7 +12,7 @@ from tests.conftest import REPO
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
-ROOMS = ("meshsite", "nodes", "models_registry", "proxy", "benchmarks", "tests", "static")
+ROOMS = ("meshsite", "nodes", "models_registry", "proxy", "deploy", "benchmarks", "tests", "static")
 LONGER_FILES: dict[str, int] = {}
 """Path to the lines it may have."""
 

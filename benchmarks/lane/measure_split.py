@@ -53,7 +53,8 @@ class Split:
     async def served(self, *, tunnel: bool) -> AsyncIterator[tuple[Served, float]]:
         """Yield a ready llama-server and its load time, seconds."""
         ports = [self.own, self.port if tunnel else self.theirs]
-        arguments = split_arguments(ports, "0.5,0.5")
+        # As the node starts it (`models_registry.launch`): placed already, so without the engine's fitting.
+        arguments = [*split_arguments(ports, "0.5,0.5"), "--fit", "off"]
         with llama_server(self.model, self.scratch / "server.log", *arguments) as server:
             if tunnel:
                 self.node.lane.name_client(self.port, server.pid)

@@ -36,10 +36,12 @@ class EngineFlags:
     embeddings: str | None = None
     pooling: str | None = None
     mmproj: str | None = None
+    no_mmproj_offload: str | None = None
     device: str | None = None
     list_devices: str | None = None
     gpu_layers: str | None = None
     tensor_split: str | None = None
+    fit: str | None = None
     rpc: str | None = None
     draft_model: str | None = None
     draft_max: str | None = None
@@ -75,10 +77,12 @@ def parse_flags(server_help: str, rpc_help: str | None) -> EngineFlags:
         embeddings=_first(server, "--embeddings", "--embedding"),
         pooling=_first(server, "--pooling"),
         mmproj=_first(server, "--mmproj"),
+        no_mmproj_offload=_first(server, "--no-mmproj-offload"),
         device=_first(server, "--device", "-dev"),
         list_devices=_first(server, "--list-devices"),
         gpu_layers=_first(server, "-ngl", "--n-gpu-layers", "--gpu-layers"),
         tensor_split=_first(server, "--tensor-split", "-ts"),
+        fit=_first(server, "--fit", "-fit"),
         rpc=_first(server, "--rpc"),
         draft_model=_first(server, "-md", "--model-draft", "--spec-draft-model"),
         draft_max=_first(server, "--spec-draft-n-max", "--draft-max", "--draft-n", "--draft"),

@@ -177,6 +177,13 @@ class WantQuic(msgspec.Struct, tag=True):
     peer: str
 
 
+class PortLost(msgspec.Struct, tag=True):
+    """A connection through a local port broke, and not by its client: that engine has lost its worker."""
+
+    port: int
+    reason: str
+
+
 class PortReport(msgspec.Struct):
     """A local port of this host, and what went through it."""
 
@@ -207,4 +214,4 @@ class Report(msgspec.Struct, tag=True):
     """Handshakes that ended, by reason."""
 
 
-AnyNotice = Done | Failed | Progressed | WantQuic | Report
+AnyNotice = Done | Failed | Progressed | WantQuic | PortLost | Report

@@ -8,9 +8,9 @@ as it is. Nothing of a weight is kept: what was compared can be read from the fi
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from concurrent.futures import Executor
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from models_registry.rpc import blocking, words
 from models_registry.rpc.blocking import Other, Same
@@ -34,6 +34,7 @@ from nodes.runtime.lane.channel import LostCode, TunnelLostError
 from nodes.runtime.lane.tunnel import Message, Tunnel
 from nodes.runtime.tasks import TaskSet
 
+T = TypeVar("T")
 RECEIVE_BYTES = 256 << 10
 CLOSE_S = 10.0
 """After llama-server has closed: how long the worker's end may take to close, too."""
@@ -66,6 +67,8 @@ class HostEnd:
         self._written_bytes = 0
         self._answered = asyncio.Event()
         self._fills = TaskSet()
+        self.client_gone = False
+        """True: llama-server closed the connection, or ended. False at the end: the worker is lost."""
 
     async def run(self) -> None:
         """Carry the connection to its end; both sides are closed then.
@@ -94,7 +97,7 @@ class HostEnd:
     async def _requests(self) -> None:
         loop = asyncio.get_running_loop()
         buffer = memoryview(bytearray(RECEIVE_BYTES))
-        while count := await loop.sock_recv_into(self._client, buffer):
+        while count := await self._of_client(loop.sock_recv_into(self._client, buffer)):
             self._reader.feed(buffer[:count])
             while (event := self._reader.next()) is not None:
                 match event:
@@ -108,13 +111,22 @@ class HostEnd:
                         self._counters.recognition = reason
                     case _:
                         assert_never(event)
+        self.client_gone = True
         self._tunnel.end()
+
+    async def _of_client(self, work: Awaitable[T]) -> T:
+        """Return what became of something with llama-server's socket; its fault is llama-server's end."""
+        try:
+            return await work
+        except OSError:
+            self.client_gone = True
+            raise
 
     async def _offer(self, offer: HashOffer) -> None:
         """Answer that the data is wanted where it will be recognised; else let the server answer."""
         held = [w for w in self._candidates(offer) if w.size_bytes >= words.REFERENCE_MIN_BYTES]
         if held:
-            await asyncio.get_running_loop().sock_sendall(self._client, HASH_MISS)
+            await self._of_client(asyncio.get_running_loop().sock_sendall(self._client, HASH_MISS))
         else:
             await self._write(offer.content)
 
@@ -131,9 +143,11 @@ class HostEnd:
         if not candidates or start.data_bytes < words.REFERENCE_MIN_BYTES:
             self._counters.weights_sent_bytes += start.data_bytes
             return  # Unclaimed it goes as it is.
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._threads, blocking.compare,
-            self._client, self._reader.claim(), start.data_bytes, candidates, self._digests,
+        found = await self._of_client(
+            asyncio.get_running_loop().run_in_executor(
+                self._threads, blocking.compare,
+                self._client, self._reader.claim(), start.data_bytes, candidates, self._digests,
+            )
         )  # fmt: skip
         match found:
             case Same(weight, sha256):
@@ -191,7 +205,7 @@ class HostEnd:
             content = self._answers.feed(part)
             self._judge_version()
             if content:
-                await loop.sock_sendall(self._client, content)
+                await self._of_client(loop.sock_sendall(self._client, content))
 
     def _judge_version(self) -> None:
         """Switch the recognising on once the server has named a version that is known, else show why not."""

@@ -5,6 +5,7 @@ that comes before the node has named it waits a little, for the node learns the 
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -56,13 +57,16 @@ class HostPort:
         digests: Digests,
         open_tunnel: OpenTunnel,
         threads: Executor,
+        on_lost: Callable[[str], None] = lambda reason: None,
     ) -> None:
+        """`on_lost` is told why a connection ended that its client had not closed."""
         self.worker = worker
         self.weights = weights
         self.counters = counters
         self._digests = digests
         self._open_tunnel = open_tunnel
         self._threads = threads
+        self._on_lost = on_lost
         self._client: LocalClient | None = None
         self._named = asyncio.Event()
         self._listening: socket.socket | None = None
@@ -117,18 +121,28 @@ class HostPort:
                 _log.warning("a local process that is not its engine tried the tunnel to %s", who)
                 _turn_away(client)
                 return
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            wanted = OpenRpc(self.worker.rpc_port, self.worker.term)
-            tunnel = await self._open_tunnel(self.worker.peer, RPC_PURPOSE, words.encode(wanted))
-            self.counters.connections += 1
-            await HostEnd(
-                client, tunnel, self.weights, self._digests, self.counters, self._threads
-            ).run()
-        except (OSError, WeightsFault, WordFault) as fault:
-            _log.warning("the tunnel to %s ended early: %s", who, fault)
+            with contextlib.suppress(OSError):  # gone again already
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if (reason := await self._carry(client)) is not None:
+                _log.warning("the tunnel to %s ended early: %s", who, reason)
+                self._on_lost(reason)
         finally:
             client.close()
             await asyncio.get_running_loop().run_in_executor(self._threads, self._digests.save)
+
+    async def _carry(self, client: socket.socket) -> str | None:
+        """Carry a connection to its end; return why it was lost, or None where the client ended it."""
+        wanted = words.encode(OpenRpc(self.worker.rpc_port, self.worker.term))
+        end: HostEnd | None = None
+        reason = "the rpc-server closed it"
+        try:
+            tunnel = await self._open_tunnel(self.worker.peer, RPC_PURPOSE, wanted)
+            self.counters.connections += 1
+            end = HostEnd(client, tunnel, self.weights, self._digests, self.counters, self._threads)
+            await end.run()
+        except (OSError, WeightsFault, WordFault) as fault:
+            reason = str(fault)
+        return None if end is not None and end.client_gone else reason
 
     async def _may_connect(self, client: socket.socket) -> bool:
         try:

@@ -60,9 +60,11 @@ class LaneProcess:
         digests_folder: Path | None,
         on_report: Callable[[cw.Report], None] = lambda report: None,
         on_ports_lost: Callable[[], None] = lambda: None,
+        on_port_lost: Callable[[int, str], None] = lambda port, reason: None,
     ) -> None:
         """`roster` comes from `Supervisor.guarded_roster`. `on_ports_lost`: the process died, and with
-        it every local port and tunnel: the engines that used them are at their end."""
+        it every local port and tunnel: the engines that used them are at their end. `on_port_lost`: one
+        local port's connection broke, and why: so is the engine that used it."""
         self._roster = roster
         self._log = log
         self._trust = trust
@@ -70,6 +72,7 @@ class LaneProcess:
         self._digests_folder = digests_folder
         self._on_report = on_report
         self._on_ports_lost = on_ports_lost
+        self._on_port_lost = on_port_lost
         self._child: ChildProcess | None = None
         self._control: ControlSocket | None = None
         self._decoder = msgspec.msgpack.Decoder(cw.AnyNotice)
@@ -143,7 +146,7 @@ class LaneProcess:
         while True:
             began_s = loop.time()
             if self._child is not None:
-                await asyncio.wait({self._child.ended})
+                await self._child.over()
                 self._child = None
                 if self._control is not None:
                     self._control.close()
@@ -369,6 +372,8 @@ class LaneProcess:
                 on_progress(Progress(model, notice.phase, notice.done_bytes, notice.total_bytes))
             case cw.WantQuic(wish=wish, peer=peer):
                 self._tasks.spawn(self._join(wish, NodeId(peer)))
+            case cw.PortLost(port=port, reason=reason):
+                self._on_port_lost(port, reason)
             case cw.Report():
                 self.report = notice
                 self._on_report(notice)

@@ -101,7 +101,8 @@ class LaneService:
             case cw.DropPeer(peer=peer):
                 self._lane.drop(NodeId(peer))
             case cw.Withdraw(port=port):
-                self._door.withdraw(port)
+                # Behind a grant that came just before, which begins as a task.
+                asyncio.get_running_loop().call_soon(self._door.withdraw, port)
             case cw.NameClient(port=port, pid=pid, identity=identity):
                 if port in self._ports:
                     self._ports[port].name_client(LocalClient(pid, identity))
@@ -159,6 +160,7 @@ class LaneService:
             self._digests,
             self._lane.open,
             self._threads,
+            lambda reason: self._tell(cw.PortLost(number, reason)),
         )
         number = port.listen()
         self._ports[number] = port

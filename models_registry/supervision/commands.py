@@ -31,17 +31,24 @@ class EngineCommands(Protocol):
 class LaunchCommands:
     """The commands of a probed engine on this machine, made by `models_registry.launch`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, devices: Sequence[str] = ()) -> None:
+        """`devices`: what the engine may use of this machine; none: its processor."""
         self._engine = engine
+        self._devices = tuple(devices)
         self._threads = threads_for(os.cpu_count() or 1)
 
     def server_argv(self, plan: ServerPlan, *, port: int, rpc: Sequence[str] = ()) -> list[str]:
         """Return the llama-server command line for this plan on this loopback port."""
-        return server_argv(self._engine, plan, port=port, threads=self._threads, rpc=rpc)
+        return server_argv(
+            self._engine, plan, port=port, threads=self._threads, rpc=rpc,
+            has_devices=bool(self._devices),
+        )  # fmt: skip
 
     def rpc_argv(self, *, port: int) -> list[str]:
         """Return the rpc-server command line."""
-        return rpc_argv(self._engine, port=port, threads=self._threads)
+        # A device each: a host gives its layers by the rpc-server, and one with two would take two shares.
+        device = self._devices[0] if self._devices else None
+        return rpc_argv(self._engine, port=port, threads=self._threads, device=device)
 
     def env(self) -> dict[str, str]:
         """Return the whole environment of the engine's processes."""

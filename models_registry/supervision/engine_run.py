@@ -7,9 +7,9 @@ engine fault becomes that one `ServerExited`; nothing is raised.
 import asyncio
 import contextlib
 import logging
-import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import psutil
 
@@ -17,26 +17,27 @@ from models_registry.launch import Unsupported
 from models_registry.log_ring import EngineLog
 from models_registry.readiness import NotReady, wait_until_ready
 from models_registry.supervision.commands import EngineCommands
+from models_registry.supervision.draft_meter import DraftMeter
 from models_registry.supervision.engine_http import NoAnswer
 from models_registry.supervision.exit_reasons import exit_reason, port_was_busy
 from models_registry.supervision.hang_watch import Frozen, HangLimits, HangWatch, slot_use
 from models_registry.supervision.process import ChildProcess
 from models_registry.supervision.roster import Roster
-from nodes.mesh.events import Event, ServerExited, ServerProgressed, ServerReady
+from models_registry.supervision.rpc_server import LOOPBACK, RpcServer, RunFault, free_port, spawn
+from models_registry.supervision.split_lane import SplitFault, SplitLane
+from nodes.mesh.events import Event, ServerDrafted, ServerExited, ServerProgressed, ServerReady
 from nodes.mesh.plans import ServerPlan
 
 PORT_ATTEMPTS = 3
 """Starts of one run when another process takes the chosen port first."""
-RPC_START_S = 15.0
+LOST_NOTICE_S = 0.5
+"""A split's engine aborts in the moment in which the lane tells whose connection is gone."""
+ABORTED = -6
 DRAIN_POLL_S = 0.1
 DRAIN_QUIET_S = 2.0
 """Where the engine does not tell its slots: no token for this long means that no stream is open."""
-LOOPBACK = "127.0.0.1"
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-
-class _Fault(Exception):
-    """The run cannot go on; the text is the sentence for `ServerExited`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,8 @@ class _Ending:
     port_busy: bool = False
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody listened on a moment ago."""
-    with socket.socket() as chosen:
-        chosen.bind((LOOPBACK, 0))
-        port: int = chosen.getsockname()[1]
-        return port
-
-
 class EngineRun:
-    """One llama-server, with its own rpc-server where the plan says so."""
+    """One llama-server, with its own rpc-server and the ways to its workers where the plan says so."""
 
     def __init__(
         self,
@@ -66,6 +59,7 @@ class EngineRun:
         log: EngineLog,
         report: Callable[[Event], None],
         limits: HangLimits,
+        lane: SplitLane,
     ) -> None:
         self.plan = plan
         self._commands = commands
@@ -73,9 +67,15 @@ class EngineRun:
         self._log = log
         self._report = report
         self._limits = limits
+        self._lane = lane
         self._children: list[ChildProcess] = []
         self._watch: HangWatch | None = None
-        self._port = self._rpc_port = 0
+        self._port = 0
+        self._tunnels: tuple[int, ...] = ()
+        self._lost = ""
+        """Whose connection is gone; empty: nobody's."""
+        self._ends = asyncio.Event()
+        """Set when the run is to end: a stop was asked, or a tunnel was lost."""
         self._stop = asyncio.Event()
         self._stop_by_s = 0.0
 
@@ -89,6 +89,13 @@ class EngineRun:
         by_s = asyncio.get_running_loop().time() + grace_s
         self._stop_by_s = min(self._stop_by_s, by_s) if self._stop.is_set() else by_s
         self._stop.set()
+        self._ends.set()
+
+    def tunnel_lost(self, port: int, worker: str) -> None:
+        """A way to a worker is gone, perhaps one of this run's: then its engine is of no use any more."""
+        if port in self._tunnels and not self._lost:
+            self._lost = worker
+            self._ends.set()
 
     async def live(self) -> None:
         """Run until the end, and report it."""
@@ -115,8 +122,10 @@ class EngineRun:
             self._progress("starting")
             try:
                 ending = await self._attempt()
-            except _Fault as fault:
+            except RunFault as fault:
                 return _Ending(None, str(fault))
+            finally:
+                self._close_tunnels()
             if not ending.port_busy:
                 break
             await self._end_children()
@@ -124,40 +133,60 @@ class EngineRun:
 
     async def _attempt(self) -> _Ending:
         rpc = await self._own_rpc_server() if self.plan.rpc_self else None
-        if rpc and rpc.ended.done():
-            return self._rpc_died(rpc)
-        if self._stop.is_set():
-            raise _Fault(f"llama-server for {self.plan.name} was stopped before it started")
-        self._port = free_port()
-        endpoints = (f"{LOOPBACK}:{self._rpc_port}",) if rpc else ()
         try:
-            argv = self._commands.server_argv(self.plan, port=self._port, rpc=endpoints)
-        except Unsupported as fault:
-            raise _Fault(str(fault)) from fault
-        server = await self._spawn(argv, f"llama-server for {self.plan.name}")
-        server.on_progress = lambda fraction: self._progress("loading", fraction)
+            if rpc and rpc.over.done():
+                return _ending_of(rpc)
+            await self._open_tunnels()
+            if self._stop.is_set():
+                raise RunFault(f"llama-server for {self.plan.name} was stopped before it started")
+            return await self._serve(rpc)
+        finally:
+            if rpc:
+                rpc.over.cancel()
+                await asyncio.gather(rpc.over, return_exceptions=True)
+
+    async def _serve(self, rpc: RpcServer | None) -> _Ending:
+        server = await self._start_server(rpc)
         attendance = asyncio.create_task(self._attend(server), name=f"attend {server.what}")
-        stop = asyncio.create_task(self._stop.wait())
-        ends = {server.ended, attendance, stop, *((rpc.ended,) if rpc else ())}
+        told = asyncio.create_task(self._ends.wait())
+        ends = {server.ended, attendance, told, *((rpc.over,) if rpc else ())}
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             return await self._ending(server, rpc, attendance)
         finally:
-            for task in (attendance, stop):
+            for task in (attendance, told):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Frozen, NotReady):
                     await task
             self._watch = None
 
+    async def _start_server(self, rpc: RpcServer | None) -> ChildProcess:
+        """Return the spawned llama-server. Raises: RunFault."""
+        self._port = free_port()
+        ports = [*self._tunnels, *([rpc.port] if rpc else [])]
+        endpoints = [f"{LOOPBACK}:{port}" for port in ports]
+        try:
+            argv = self._commands.server_argv(self.plan, port=self._port, rpc=endpoints)
+        except Unsupported as fault:
+            raise RunFault(str(fault)) from fault
+        what = f"llama-server for {self.plan.name}"
+        server = await spawn(argv, what, self._commands, self._log, self._roster)
+        self._children.append(server)
+        self._lane.name_client(self._tunnels, server.pid)
+        server.on_progress = lambda fraction: self._progress("loading", fraction)
+        return server
+
     async def _ending(
-        self, server: ChildProcess, rpc: ChildProcess | None, attendance: "asyncio.Task[None]"
+        self, server: ChildProcess, rpc: RpcServer | None, attendance: "asyncio.Task[None]"
     ) -> _Ending:
-        """Return how the run ends, now that something of it has ended or a stop was asked."""
+        """Return how the run ends, now that something of it has ended or is to end."""
         if server.ended.done():
-            return self._server_died(server)
-        if rpc and rpc.ended.done():
+            return await self._server_died(server)
+        if self._lost:
+            return self._split_lost(server, await server.kill())
+        if rpc and rpc.over.done():
             await server.kill()  # It would abort at its next request, and hang until then.
-            return self._rpc_died(rpc)
+            return _ending_of(rpc)
         if attendance.done() and not self._stop.is_set():
             fault = attendance.exception()
             assert isinstance(fault, Frozen | NotReady), fault
@@ -165,50 +194,59 @@ class EngineRun:
             return _Ending(returncode, f"{server.what} {fault}, so it was killed")
         await self._drain(server)
         if server.ended.done():
-            return self._server_died(server)
+            return await self._server_died(server)
         return _Ending(await server.end(), f"{server.what} was stopped")
 
-    def _server_died(self, server: ChildProcess) -> _Ending:
+    async def _server_died(self, server: ChildProcess) -> _Ending:
         returncode, lines = server.ended.result(), list(server.recent)
+        if returncode == ABORTED and self._tunnels and not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ends.wait(), LOST_NOTICE_S)
+        if self._lost:
+            return self._split_lost(server, returncode)
         reason = exit_reason(server.what, returncode, lines)
         if server.never_ran:
             return _Ending(None, reason)
         return _Ending(returncode, reason, port_busy=returncode > 0 and port_was_busy(lines))
 
-    def _rpc_died(self, rpc: ChildProcess) -> _Ending:
-        returncode = rpc.ended.result()
-        reason = exit_reason(rpc.what, returncode, list(rpc.recent))
-        return _Ending(None if rpc.never_ran else returncode, reason)
+    def _split_lost(self, server: ChildProcess, returncode: int) -> _Ending:
+        reason = f"{server.what} lost its split: the connection to {self._lost} is gone"
+        return _Ending(returncode, reason)
 
-    async def _spawn(self, argv: list[str], what: str) -> ChildProcess:
-        try:
-            child = await ChildProcess.spawn(
-                argv, env=self._commands.env(), what=what, log=self._log, roster=self._roster
-            )
-        except OSError as fault:
-            raise _Fault(f"{what} could not be started: {fault.strerror or fault}") from fault
-        self._children.append(child)
-        return child
-
-    async def _own_rpc_server(self) -> ChildProcess:
+    async def _own_rpc_server(self) -> RpcServer:
         """Return this node's rpc-server once its port is open, or it has ended, or a stop was asked."""
-        self._rpc_port = free_port()
+        what = f"rpc-server for {self.plan.name}"
+        return await RpcServer.start(
+            what, self._commands, self._log, self._roster, self._children.append, self._stop
+        )
+
+    # --- the ways to the workers ------------------------------------------------------------------
+
+    async def _open_tunnels(self) -> None:
+        """Open the ways to the workers, unless a stop is asked meanwhile. Raises: RunFault."""
+        if self.plan.split is None or self._stop.is_set():
+            return
         try:
-            argv = self._commands.rpc_argv(port=self._rpc_port)
-        except Unsupported as fault:
-            raise _Fault(str(fault)) from fault
-        rpc = await self._spawn(argv, f"rpc-server for {self.plan.name}")
-        loop = asyncio.get_running_loop()
-        by_s = loop.time() + RPC_START_S
-        while not rpc.ended.done() and not self._stop.is_set():
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection(LOOPBACK, self._rpc_port)
-                writer.close()
-                return rpc
-            if loop.time() > by_s:
-                raise _Fault(f"{rpc.what} did not open its port within {RPC_START_S:.0f} s")
-            await asyncio.sleep(0.02)
-        return rpc
+            self._tunnels = await self._unless_stopped(self._lane.open(self.plan)) or ()
+        except SplitFault as fault:
+            raise RunFault(f"llama-server for {self.plan.name} was not started: {fault}") from fault
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Return the result, or None when a stop was asked first: then the work is given up."""
+        working, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            stop.cancel()
+            await asyncio.gather(working, stop, return_exceptions=True)
+
+    def _close_tunnels(self) -> None:
+        """Close them, once nothing runs that uses them."""
+        if self._tunnels:
+            ports, self._tunnels = self._tunnels, ()
+            self._lane.close_ports(ports)
 
     async def _attend(self, server: ChildProcess) -> None:
         """Wait for readiness, report it, then watch. Raises: NotReady, Frozen."""
@@ -218,9 +256,9 @@ class EngineRun:
         self._watch = HangWatch(
             self._port,
             self.plan.model,
-            limits=self._limits,
+            limits=self._watch_limits(),
             cpu_seconds=self._cpu_seconds,
-            parts_elsewhere=self.plan.rpc_self,
+            parts_elsewhere=self.plan.rpc_self or self.plan.split is not None,
         )
         if self._stop.is_set() or server.ended.done():
             return
@@ -235,7 +273,31 @@ class EngineRun:
                 load_s=clock() - began_s,
             )
         )
-        await self._watch.run()
+        meter = self._draft_meter(self._watch)
+        try:
+            await self._watch.run()
+        finally:
+            if meter is not None:
+                meter.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await meter
+
+    def _draft_meter(self, watch: HangWatch) -> "asyncio.Task[None] | None":
+        """Start to read how well the draft guesses; None: there is no draft."""
+        if self.plan.draft is None:
+            return None
+        run_id = self.plan.run_id
+        meter = DraftMeter(
+            self._port,
+            lambda: watch.quiet_s,
+            lambda guessed, accepted: self._report(ServerDrafted(run_id, guessed, accepted)),
+        )
+        return asyncio.create_task(meter.run(), name=f"draft meter of {self.plan.name}")
+
+    def _watch_limits(self) -> HangLimits:
+        if self.plan.split is None:
+            return self._limits
+        return replace(self._limits, silent_bound_s=self._limits.split_silent_bound_s)
 
     async def _drain(self, server: ChildProcess) -> None:
         """Return when no stream is open any more, the grace is over, or the engine has ended."""
@@ -277,3 +339,8 @@ class EngineRun:
         for child in reversed(self._children):
             await child.end()
         self._children.clear()
+
+
+def _ending_of(rpc: RpcServer) -> _Ending:
+    end = rpc.over.result()
+    return _Ending(end.returncode, end.reason)

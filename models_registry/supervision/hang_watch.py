@@ -33,6 +33,9 @@ class HangLimits:
     check_interval_s: float = 5.0
     silent_bound_s: float = 20.0
     """No answer, no token and no processor time for this long: frozen."""
+    split_silent_bound_s: float = 60.0
+    """The same for a split, whose parts may compute a long batch elsewhere while nothing moves here. A
+    frozen part is found where it runs, within seconds (`rpc_server`)."""
     busy_bound_s: float = 900.0
     """Processor time but neither answer nor token for this long: frozen too."""
     token_interval_s: float = 60.0

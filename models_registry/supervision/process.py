@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from models_registry.log_ring import EngineLog
 from models_registry.supervision import exec_child
 from models_registry.supervision.engine_output import OutputScanner
@@ -24,6 +26,9 @@ TERM_WAIT_S = 1.0
 """After the first TERM and again after the second; then KILL."""
 OUTPUT_DRAIN_S = 1.0
 """How long the last output of an ended process is waited for."""
+STOPPED_BOUND_S = 3.0
+"""Stopped for longer: frozen. Shorter is what somebody does who looks at a process."""
+STOPPED_POLL_S = 0.5
 RECENT_LINES = 200
 """Lines of this process kept for the sentence about its end."""
 CHUNK_BYTES = 64 * 1024
@@ -138,7 +143,32 @@ class ChildProcess:
             await asyncio.wait({self.ended}, timeout=TERM_WAIT_S)
         return await self.kill()
 
+    async def over(self) -> bool:
+        """Return when it has ended; True: it stood still (SIGSTOP) for so long that it was killed.
+
+        Nothing but the machine itself can tell a stopped process from a busy one, and whoever waits for
+        its answer would wait for ever.
+        """
+        clock = asyncio.get_running_loop().time
+        stopped_s: float | None = None
+        while not (await asyncio.wait({self.ended}, timeout=STOPPED_POLL_S))[0]:
+            if not _is_stopped(self.pid):
+                stopped_s = None
+            elif stopped_s is None:
+                stopped_s = clock()
+            elif clock() - stopped_s > STOPPED_BOUND_S:
+                await self.kill()
+                return True
+        return False
+
     async def kill(self) -> int:
         """Return the return code after KILL, or at once when it has ended."""
         self.signal(signal.SIGKILL)
         return await asyncio.shield(self.ended)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False  # Gone, or not to be asked: its end is noticed anyway.

@@ -88,6 +88,8 @@ class WorkLine(msgspec.Struct, array_like=True, frozen=True):
     term: Count
     state: Name
     """``starting`` or ``ready``: its rpc-server runs and waits for the host."""
+    rpc_port: Count = 0
+    """Where its rpc-server listens on its own loopback: what the host asks the lane for."""
 
 
 class Announcement(msgspec.Struct, array_like=True, frozen=True):

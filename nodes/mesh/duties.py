@@ -7,11 +7,13 @@ back, explains why one waits, says that nothing changes for a host. Knows no soc
 Rules:
 - What the operator of this node asked for is never taken away by the mesh, but by a tombstone.
 - An outcome acts only after it has stood for its settle time; the same outcome again does nothing.
+- What a split needs of this node (`split_host`, `split_worker`) is looked at before anything else.
 - A host whose re-election changes nothing says so afterwards and restarts nothing (Pinned 13).
 """
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from nodes.mesh import events as ev
@@ -20,15 +22,18 @@ from nodes.mesh.causes import Cause
 from nodes.mesh.demand import Meter
 from nodes.mesh.effects import Effect, RecordEvent, ResolveModel
 from nodes.mesh.election import elect
-from nodes.mesh.gossip_effects import MemberView
+from nodes.mesh.gossip_effects import MemberState, MemberView
 from nodes.mesh.ids import ModelName, NodeId
+from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.offer_book import OfferBook
 from nodes.mesh.offers import MeshSnapshot, Offer, offer_of
 from nodes.mesh.own_facts import MeshWords
+from nodes.mesh.plans import WorkerPlan
 from nodes.mesh.reasons import Reasons, why
 from nodes.mesh.reelection import Reelection
 from nodes.mesh.serving import Serving
 from nodes.mesh.settle import Settle
+from nodes.mesh.splits import Splits
 from nodes.mesh.standby import GiveBack, Outcome, StandBy, Standby, TakeUp, without
 from nodes.mesh.tombstones import Tombstones
 
@@ -38,6 +43,10 @@ a thousand nodes that change all the time take no more than a part of one CPU he
 
 JUST_JOINED_S = 5.0
 """Unit: seconds after the first other node was seen. What was dropped before is told within them."""
+
+CLOCK_SLACK_S = 1.0
+"""Unit: seconds by which a drop's own time may be later than a node's coming and still count as before it:
+nodes know the time to the second."""
 
 RATES_EVERY_S = 10.0
 """Unit: seconds between two announcements of how busy the engines are."""
@@ -55,10 +64,12 @@ class Duties:
         self._serving = serving
         self._standby = Standby()
         self._settle: Settle[Outcome] = Settle()
-        self._reelection = Reelection(me, serving, self.reasons)
+        self._splits = Splits(me, serving, self.reasons)
+        self._reelection = Reelection(me, serving, self.reasons, self._splits.host)
         self._catalogue: dict[ModelName, int] = {}
         self._meters: dict[ModelName, Meter] = {}
         self._disk_known = self._standing_by = False
+        self._disk: tuple[ModelFacts, ...] = ()
         self._joins = False
         self._met_s: float | None = None
         self._own = Offer(me, "", 0, "", "")
@@ -72,7 +83,13 @@ class Duties:
     def members_changed(self, views: Iterable[MemberView], now: float) -> None:
         """Take the views that gossip published."""
         before = self.book.changes
-        self._standby.lose(self.book.take(views), now)
+        views = tuple(views)
+        lost = self.book.take(views)
+        self._standby.lose(lost, now)
+        if any(view.state in (MemberState.DEAD, MemberState.LEFT) for view in views):
+            for name in lost.intersection(self._serving.causes):
+                self._reelection.hurry(name, now)
+        self._splits.members_changed(views)
         if self._met_s is None and len(self.book):
             self._met_s = now
         self._dirty |= self.book.changes != before
@@ -80,6 +97,7 @@ class Duties:
     def left_mesh(self) -> None:
         """Forget the others: this node is in another mesh now."""
         self.book.clear()
+        self._splits.left_mesh()
         self._met_s = None
         self._joins = False
         self._dirty = True
@@ -88,17 +106,32 @@ class Duties:
         """Note that this node goes to others, rather than they to it."""
         self._joins = True
 
-    def just_joined(self, now: float) -> bool:
-        """Return whether the node has only just come among others."""
-        return self._joins and (self._met_s is None or now - self._met_s < JUST_JOINED_S)
+    def dropped_before_joining(self, version: int, unix_ms: int, now: float) -> bool:
+        """Return whether a drop that is heard of now was said before this node came among others.
 
-    def take(self, event: ev.Event, now: float) -> None:
-        """Take what the shell tells of this node and its engines."""
+        A version is the time at which it was said, in Unix milliseconds; `unix_ms` is `now` as such.
+        """
+        if not self._joins or self._met_s is None:
+            return self._joins
+        here_s = now - self._met_s
+        came_ms = unix_ms - here_s * 1000
+        return here_s < JUST_JOINED_S and version <= came_ms + CLOCK_SLACK_S * 1000
+
+    def take(self, event: ev.Event, now: float) -> Iterator[Effect]:
+        """Take what the shell tells of this node, its engines and its rpc-servers."""
         match event:
+            case ev.WorkerReady() | ev.WorkerExited():
+                yield from self._splits.worker_report(event)
+            case ev.LaneSampled(lines):
+                self._splits.lane = lines
+                return
+            case ev.ServerExited():
+                self._splits.engine_exited(event, self._reelection, now)
             case ev.CatalogueKnown(sizes):
                 self._catalogue = dict(sizes)
-            case ev.DiskScanned():
+            case ev.DiskScanned(models):
                 self._disk_known = True
+                self._disk = models
             case ev.ModelRefused(name, _, for_mesh) if for_mesh:
                 self._standby.spoil(name, now)
             case ev.ServerLoadSampled():
@@ -113,6 +146,8 @@ class Duties:
         if slot is None or slot.run is None:
             return
         ready = slot.run.ready
+        if event.in_flight == 1:
+            slot.note_speed(event.tokens_per_s)
         meter = self._meters.setdefault(event.model, Meter(now))
         slots = ready.slots if ready else slot.run.plan.parallel
         meter.sampled(event.in_flight, slots, event.requests_per_s, now)
@@ -132,7 +167,7 @@ class Duties:
     def deadline(self) -> float | None:
         """When to look again; None: only when something changes."""
         waits = [self._settle.deadline, self._standby.deadline, self._reelection.deadline]
-        waits.append(self._rates_due_s)
+        waits += [self._rates_due_s, self._splits.deadline]
         if self._dirty:
             waits.append(self._next_look_s)
         earliest = min((w for w in waits if w is not None), default=math.inf)
@@ -154,18 +189,45 @@ class Duties:
         if now >= self._rates_due_s:
             self._tell_rates(now)
         yield from self._after_failures(now)
+        dropped = self.tombstones.dropped
+        yield from self._splits.look(self.book, self._reelection, dropped, now)
         yield from self._next_move(now)
         yield from self._reelection.look(self.book, self._own, self.snapshot, now)
-        self.words = MeshWords(
-            self.words.rates, self._standby.spoiled(now), self.tombstones.dropped
+        yield from self._splits.act(self._reelection, self._disk, now)
+        words = self._splits.words(
+            MeshWords(self.words.rates, self._standby.spoiled(now), self.tombstones.dropped)
         )
+        self._dirty |= words != self.words
+        self.words = words
 
     def snapshot(self, now: float) -> MeshSnapshot:
         """Return everybody's offer, this node's own included."""
         made = self.book.snapshot(
-            self._own, self._standby.lost(now), self.tombstones.dropped, self._catalogue
+            self._splits.own(self._own),
+            self._standby.lost(now),
+            self.tombstones.dropped,
+            self._catalogue,
         )
-        return without(made, self._standby.spoiled(now))
+        return without(self._splits.seen(made, now), self._standby.spoiled(now))
+
+    def lends(self, model: ModelName) -> bool:
+        """Return whether this node works for another host's split of the model."""
+        return self._splits.worker.model == model
+
+    @property
+    def works_for(self) -> WorkerPlan | None:
+        """Return what this node lends to another host's split; None: nothing."""
+        return self._splits.worker.plan
+
+    @property
+    def lane(self) -> tuple[ev.LaneLine, ...]:
+        """Return what passes between this node and others for the sake of splits."""
+        return self._splits.lane
+
+    @property
+    def looked_s(self) -> float:
+        """When everybody was looked at last; nothing is decided anew before it changes."""
+        return self._looked_s
 
     def why(self, model: ModelName, now: float) -> dict[str, Any]:
         """Return why a model is served as it is (`reasons.why`)."""
@@ -178,7 +240,7 @@ class Duties:
             del self._meters[name]
         figures = {name: meter.figures(now) for name, meter in self._meters.items()}
         rates = tuple(RateLine(name, *both) for name, both in sorted(figures.items()) if any(both))
-        self.words = MeshWords(rates, self.words.spoiled, self.words.dropped)
+        self.words = replace(self.words, rates=rates)
         self._rates_due_s = now + RATES_EVERY_S if self._meters else math.inf
 
     def _after_failures(self, now: float) -> Iterator[Effect]:
@@ -196,6 +258,8 @@ class Duties:
 
     def _next_move(self, now: float) -> Iterator[Effect]:
         ready = self._disk_known and self._met_s is not None and not self._serving.stopping
+        if self._splits.worker.model is not None:
+            ready = False  # Its memory is lent.
         if not ready or not (self._own.free or _mesh_disposes(self._own)):
             self._settle.clear()
             self._standby.rest()

@@ -15,7 +15,7 @@ from nodes.mesh.gossip_effects import (
     SendRequest,
 )
 from nodes.mesh.ids import ModelName, RunId
-from nodes.mesh.plans import ServerPlan
+from nodes.mesh.plans import ServerPlan, WorkerPlan
 from nodes.mesh.routing import RoutingTable
 
 
@@ -32,6 +32,20 @@ class StopServer:
 
     run_id: RunId
     grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Start an rpc-server that only the plan's host can reach. Answered by WorkerReady or WorkerExited."""
+
+    plan: WorkerPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Let nobody reach an rpc-server any more, and end it. Answered by WorkerExited."""
+
+    run_id: RunId
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +106,8 @@ Effect = (
     StartServer
     | ResolveModel
     | StopServer
+    | StartWorker
+    | StopWorker
     | PublishDelta
     | ChangeRoutes
     | RecordEvent

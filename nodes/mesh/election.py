@@ -6,16 +6,23 @@ can, or a member of the model's group forces it, there is one host (most memory,
 and a split. Does not know engines, clocks or settle times (`duties`). Source: spec, Election and split.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
 from nodes.mesh.ids import ModelName, NodeId
-from nodes.mesh.offers import MeshSnapshot, Offer
+from nodes.mesh.offers import MeshSnapshot, Offer, Split
 from nodes.mesh.placement import gb, waiting_text
 from nodes.mesh.rendezvous import weight
 from nodes.mesh.routing import ModelState
-from nodes.mesh.split import SplitPlacement, Verdict, place_split
+from nodes.mesh.split import (
+    SplitPlacement,
+    Verdict,
+    other_work,
+    place_split,
+    seats_of,
+)
+from nodes.mesh.split_seats import Seat
 
 
 class Mode(StrEnum):
@@ -44,6 +51,13 @@ class Election:
     have_bytes: int = 0
     forced: bool = False
     placement: SplitPlacement | None = None
+    stands: bool = False
+    """True: it is the split that is announced already, which goes on as it is."""
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """Return the seats of a split, host first; of anything else none."""
+        return self.placement.seats if self.placement is not None else ()
 
 
 def group(snapshot: MeshSnapshot, model: ModelName) -> tuple[Offer, ...]:
@@ -67,6 +81,8 @@ def elect(snapshot: MeshSnapshot, model: ModelName) -> Election:
     inside = tuple(o.node_id for o in members if o.node_id in fitting)
     forced = any(offer.force_split for offer in members)
     if not fitting or (forced and inside):
+        if (kept := standing(snapshot, model)) is not None:
+            return _goes_on(snapshot, model, *kept, verdicts, forced)
         election = _split(snapshot, model, members, verdicts, forced)
         if election.mode is Mode.SPLIT or not fitting:
             return election
@@ -86,6 +102,8 @@ def _contenders(
 
 def _verdict(offer: Offer, model: ModelName) -> Verdict:
     need, spare = offer.need_bytes(model), offer.spare_bytes(model)
+    if offer.drained:
+        return Verdict(offer.node_id, offer.name, False, "it is drained")
     if not offer.engine:
         return Verdict(offer.node_id, offer.name, False, "it has no engine")
     if need is None:
@@ -126,22 +144,82 @@ def _split(
         return Election(
             model, Mode.WAIT, (host.node_id,), text, everything, need, placement.have_bytes, forced
         )
-    why = "forced by --split" if forced else "no node can hold it alone"
     names = ", ".join(snapshot.offers[seat.node_id].name for seat in placement.workers)
-    text = f"{why}: {host.name} hosts it with {names}"
+    text = f"{_why_split(forced)}: {host.name} hosts it with {names}"
     return Election(
         model, Mode.SPLIT, (host.node_id,), text, everything, need, placement.have_bytes, forced,
         placement,
     )  # fmt: skip
 
 
-def next_term(snapshot: MeshSnapshot, model: ModelName) -> int:
-    """Return a term that outranks every split of the model that is known here."""
+def _why_split(forced: bool) -> str:
+    return "forced by --split" if forced else "no node can hold it alone"
+
+
+def standing(snapshot: MeshSnapshot, model: ModelName) -> tuple[Offer, Split] | None:
+    """Return the split of the model that goes on, with its host: the one of the highest term, if it is whole.
+
+    It is not planned anew because memory drifted or a larger node came: only the loss of a part, or a
+    node that can hold the model alone, ends it (Pinned 13).
+    """
+    found = [(o, o.splits[model]) for o in snapshot.offers.values() if model in o.splits]
+    if not found or model in snapshot.dropped:
+        return None
+    host, split = max(found, key=lambda pair: (pair[1].term, pair[0].node_id))
+    return (host, split) if _is_whole(snapshot, model, host, split) else None
+
+
+def _is_whole(snapshot: MeshSnapshot, model: ModelName, host: Offer, split: Split) -> bool:
+    if host.node_id == snapshot.me and (model, split.term) in snapshot.broken:
+        return False
+    line = host.lines.get(model)
+    if line is None or line.state == ModelState.DRAINING.value or model not in host.on_disk:
+        return False
+    workers = [snapshot.offers.get(worker) for worker, _ in split.workers]
+    return bool(workers) and all(
+        w is not None and not other_work(snapshot, w, model) for w in workers
+    )
+
+
+def _goes_on(
+    snapshot: MeshSnapshot,
+    model: ModelName,
+    host: Offer,
+    split: Split,
+    verdicts: tuple[Verdict, ...],
+    forced: bool,
+) -> Election:
+    """Return the election whose outcome is the split that there is."""
+    seats = seats_of(snapshot, host, model, split.workers)
+    offers = [snapshot.offers[seat.node_id] for seat in seats]
+    have = sum(offer.spare_bytes(model) for offer in offers)
+    need = host.on_disk[model].need_bytes
+    names = ", ".join(offer.name for offer in offers[1:])
+    text = f"{_why_split(forced)}: {host.name} hosts it with {names}"
+    parts = tuple(_part_verdict(snapshot, host, model, seat) for seat in seats)
+    taking_part = {seat.node_id for seat in seats}
+    verdicts = (*parts, *(v for v in verdicts if v.node_id not in taking_part))
+    return Election(
+        model, Mode.SPLIT, (host.node_id,), text, verdicts, need, have, forced,
+        SplitPlacement(seats, have, ()), stands=True,
+    )  # fmt: skip
+
+
+def _part_verdict(snapshot: MeshSnapshot, host: Offer, model: ModelName, seat: Seat) -> Verdict:
+    name = snapshot.offers[seat.node_id].name
+    layers = host.on_disk[model].layers
+    part = "hosts it and computes" if seat.node_id == host.node_id else "computes"
+    far = f", {seat.rtt_ms:.1f} ms away" if seat.rtt_ms is not None else ""
+    return Verdict(seat.node_id, name, True, f"{part} {seat.layers} of {layers} layers{far}")
+
+
+def next_term(snapshot: MeshSnapshot, model: ModelName, least: int = 1) -> int:
+    """Return a term that outranks every split of the model that is known here, `least` at the least."""
     terms = [
         offer.splits[model].term for offer in snapshot.offers.values() if model in offer.splits
     ]
     terms += [offer.works[model].term for offer in snapshot.offers.values() if model in offer.works]
-    return max(terms, default=0) + 1
+    return max(max(terms, default=0) + 1, least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +232,16 @@ class Orders:
     layers: int
 
 
-def orders(snapshot: MeshSnapshot) -> Orders | None:
-    """Return the split that this node is to work for: the highest term, tie: higher host id; or None.
+def orders(hosts: Iterable[Offer], me: NodeId, dropped: Set[ModelName]) -> Orders | None:
+    """Return the split that node `me` is to work for: the highest term, tie: higher host id; or None.
 
     A term is one host's: two hosts that chose the same number in a partition are told apart by id.
     """
     found = [
         Orders(offer.node_id, model, split.term, layers)
-        for offer in snapshot.offers.values()
+        for offer in hosts
         for model, split in offer.splits.items()
         for worker, layers in split.workers
-        if worker == snapshot.me and model not in snapshot.dropped
+        if worker == me and model not in dropped
     ]
     return max(found, key=lambda o: (o.term, o.host), default=None)

@@ -89,6 +89,17 @@ class ServerReady:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerDrafted:
+    """How well an engine's draft model guesses, since that engine's start."""
+
+    run_id: RunId
+    guessed: int
+    """Tokens that the draft proposed."""
+    accepted: int
+    """Those of them that the model would have said itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerExited:
     """The engine is gone, asked or not."""
 
@@ -99,6 +110,50 @@ class ServerExited:
     """One sentence with the engine's own last words where they help."""
     asked: bool
     """True when a StopServer caused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """An rpc-server listens, and the host of its plan can reach it."""
+
+    run_id: RunId
+    port: int
+    """On loopback."""
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """An rpc-server is gone, asked or not. Told once for each StartWorker."""
+
+    run_id: RunId
+    reason: str
+    """One sentence."""
+    asked: bool
+    """True when a StopWorker caused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLine:
+    """What passes between this node and one peer for the sake of a split."""
+
+    peer: NodeId
+    via: str
+    """``lane`` (TCP) or ``quic`` (the fallback)."""
+    bytes_sent: int = 0
+    """Of weights and activations, since the split's start."""
+    bytes_saved: int = 0
+    """Of weights that the worker had in its own file."""
+    bytes_per_s: float = 0.0
+    loaded_bytes: int = 0
+    expected_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSampled:
+    """What passes for this node's splits, as host and as worker; once a second at most, when it changed."""
+
+    lines: tuple[LaneLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +178,15 @@ class DropRequested:
     name: ModelName
     leave_after: bool
     """True: a node left with no model leaves the mesh and exits 0 (scenario 9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """The operator wants a node of the mesh, this one or another, to serve nothing for now."""
+
+    node_id: NodeId
+    drained: bool
+    """False: it is to serve again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +258,13 @@ Event = (
     | ServerProgressed
     | ServerReady
     | ServerExited
+    | WorkerReady
+    | WorkerExited
+    | LaneSampled
+    | ServerDrafted
     | ServerLoadSampled
     | DropRequested
+    | DrainRequested
     | RestartRequested
     | StopRequested
     | AnswersFinished

@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from nodes.mesh.gossip_effects import MemberView
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.members import Members
 from nodes.mesh.own_facts import OwnFacts
@@ -30,6 +31,7 @@ class _Elsewhere:
     wanted_by: list[str] = field(default_factory=list)
     capabilities: set[str] = field(default_factory=set)
     size_bytes: int = 0
+    layers: int = 0
 
 
 def complete(
@@ -51,7 +53,7 @@ def complete(
     shown = known | {name for name, there in found.items() if there.hosts or there.wanted_by}
     for name in shown:
         entry = state.get(f"model/{name}") or _cold(name)
-        entry = _with_others(entry, node_id, found[name])
+        entry = _with_others(entry, node_id, found[name], state.get("split", {}))
         state[f"model/{name}"] = {**entry, "dropped": name in dropped}
 
 
@@ -80,13 +82,37 @@ def _elsewhere(members: Members) -> defaultdict[str, _Elsewhere]:
         for disk in said.on_disk:
             found[disk.name].on_disk.append(view.node_id)
             found[disk.name].size_bytes = disk.size_bytes
+            found[disk.name].layers = disk.layers or found[disk.name].layers
+        _add_workers(view, found)
         for name in said.wanted:
             found[name].wanted_by.append(view.node_id)
     return found
 
 
-def _with_others(entry: Entry, node_id: NodeId, there: _Elsewhere) -> Entry:
-    own_host = _own_host(entry, node_id)
+def _add_workers(view: MemberView, found: defaultdict[str, _Elsewhere]) -> None:
+    """Name the workers of the splits that this member hosts, with the share of the layers of each."""
+    said = view.announcement
+    rtts_ms = {line.node_id: line.rtt_ms for line in said.rtts}
+    for split in said.splits:
+        there = found[split.model]
+        total = there.layers or sum(worker.layers for worker in split.workers) or 1
+        workers = [
+            {
+                "node_id": worker.node_id.hex(),
+                "layers": worker.layers,
+                "share": round(min(1.0, worker.layers / total), 3),
+                "via": None,
+                "rtt_ms": rtts_ms.get(worker.node_id),
+            }
+            for worker in split.workers
+        ]
+        for host in there.hosts:
+            if host["node_id"] == view.node_id and workers:
+                host["workers"] = workers
+
+
+def _with_others(entry: Entry, node_id: NodeId, there: _Elsewhere, split: Entry) -> Entry:
+    own_host = _own_host(entry, node_id, split)
     hosts = [*own_host, *there.hosts][:NODES_LISTED_MAX]
     warm = [h["node_id"] for h in hosts if h["state"] == ModelState.READY.value]
     status = entry["status"]
@@ -109,11 +135,16 @@ def _with_others(entry: Entry, node_id: NodeId, there: _Elsewhere) -> Entry:
     }
 
 
-def _own_host(entry: Entry, node_id: NodeId) -> list[dict[str, Any]]:
+def _own_host(entry: Entry, node_id: NodeId, split: Entry) -> list[dict[str, Any]]:
     if entry["state"] not in ("loading", "ready", "draining"):
         return []
     kept = ("state", "slots", "context", "in_flight", "tokens_per_s", "ttfb_p50_ms")
-    return [{"node_id": node_id, **{key: entry[key] for key in kept}}]
+    host = {"node_id": node_id, **{key: entry[key] for key in kept}}
+    if split.get("model") != entry["name"]:
+        return [host]
+    told = ("node_id", "layers", "share", "via", "rtt_ms")
+    others = [e for e in split.get("rpc_entries", ()) if e["node_id"] != node_id]
+    return [{**host, "workers": [{key: e.get(key) for key in told} for e in others]}]
 
 
 def _cold(name: str) -> Entry:
@@ -135,6 +166,8 @@ def _cold(name: str) -> Entry:
         "state": "elsewhere",
         "reason": "",
         "draft": None,
+        "draft_tokens": 0,
+        "draft_acceptance": None,
         "need_bytes": 0,
         "starts": 0,
         "in_flight": 0,

@@ -15,6 +15,7 @@ from nodes.mesh import events as ev
 from nodes.mesh.announcement import Announcement
 from nodes.mesh.causes import Cause
 from nodes.mesh.client_events import TableReceived
+from nodes.mesh.drains import Drains, DrainWord, drain_notice
 from nodes.mesh.duties import Duties
 from nodes.mesh.effects import ChangeRoutes, Effect, LeaveAndExit, PublishDelta, RecordEvent
 from nodes.mesh.events import Event
@@ -30,11 +31,14 @@ from nodes.mesh.gossip_events import AnnouncementChanged, GossipEvent, JoinReque
 from nodes.mesh.ids import ModelName
 from nodes.mesh.members import Members
 from nodes.mesh.models_view import complete
+from nodes.mesh.needed import Needed
 from nodes.mesh.own_facts import OwnFacts, announce, disk_lines
 from nodes.mesh.placement import ServingOptions
+from nodes.mesh.reasons import why_by_table
 from nodes.mesh.routing import RoutingTable, match_name
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import State, difference
+from nodes.mesh.split_view import split_entry
 from nodes.mesh.tombstones import drop_notice, model_of
 from nodes.mesh.view import Me, role, routing_table, state_map
 
@@ -53,7 +57,10 @@ _SERVING_EVENTS = (
     ev.ServerProgressed,
     ev.ServerReady,
     ev.ServerExited,
+    ev.ServerDrafted,
     ev.ServerLoadSampled,
+    ev.WorkerReady,
+    ev.WorkerExited,
     ev.DropRequested,
     ev.RestartRequested,
     ev.StopRequested,
@@ -69,6 +76,8 @@ class MeshNode:
         self.serving = Serving(options)
         self.members = Members()
         self.duties = Duties(me.node_id, self.serving)
+        self.drains = Drains()
+        self._needed = Needed()
         self.gossip: GossipNode | None = None
         """None: this node is in no mesh (yet), or a client."""
         self.own = OwnFacts()
@@ -113,8 +122,11 @@ class MeshNode:
             self._before_serving(event, now, effects)
             effects.extend(self._serve(event, now))
             changed = True
+        elif isinstance(event, ev.DrainRequested):
+            self._drain(event, now, effects)
+            changed = True
         else:
-            changed = self._take_own(event, now)
+            changed = self._take_own(event, now, effects)
         if isinstance(event, ev.TimePassed):
             due_s = self.serving.deadline
             changed = due_s is not None and due_s <= now
@@ -161,21 +173,23 @@ class MeshNode:
 
     def why(self, model: ModelName, now: float) -> dict[str, Any]:
         """Return why a model is served as it is, as plain values (`reasons.why`)."""
+        if self.me.is_client:
+            return why_by_table(model, self.members.upstreams())
         return self.duties.why(model, now)
 
     # --- parts ------------------------------------------------------------------------------------
 
-    def _take_own(self, event: Input, now: float) -> bool:
+    def _take_own(self, event: Input, now: float, effects: list[Effect]) -> bool:
         """Take what the shell tells of this node itself; return whether anything changed."""
         match event:
             case ev.DiskScanned(models):
                 lines = disk_lines(models, self.serving.options)
                 self.own = replace(self.own, on_disk=models, disk_lines=lines)
-                self.duties.take(event, now)
+                effects.extend(self.duties.take(event, now))
             case ev.ModelsAskedFor(names):
                 self.own = replace(self.own, asked_for=names)
-            case ev.CatalogueKnown():
-                self.duties.take(event, now)
+            case ev.CatalogueKnown() | ev.LaneSampled():
+                effects.extend(self.duties.take(event, now))
             case ev.AddressesChanged(addresses):
                 self.own = replace(self.own, addresses=addresses)
             case TableReceived(hosts):
@@ -234,7 +248,7 @@ class MeshNode:
 
     def _before_serving(self, event: ev.Event, now: float, effects: list[Effect]) -> None:
         """What the mesh must know of an operator's wish or drop, and the duties of an engine's report."""
-        self.duties.take(event, now)
+        effects.extend(self.duties.take(event, now))
         if self.gossip is None:
             return
         match event:
@@ -259,20 +273,31 @@ class MeshNode:
     def _noticed(
         self, topic: str, version: int, body: bytes, now: float, effects: list[Effect]
     ) -> bool:
-        """Obey a drop; True: it changed something.
+        """Obey a drop, and a drain of this node; True: it changed something.
 
-        A drop that a node hears of as it comes in is older than its operator's `--model`, which lifts it.
+        A drop of before this node came is older than its operator's `--model`, which lifts it.
         """
+        word = self.drains.take(topic, version, body)
+        if word is not None:
+            self._tell_word(word, effects)
+        if word is not None and word.subject == self.me.node_id:
+            # What was meant for an earlier life of this node, before it was started again, is over.
+            if word.life >= self.me.started_at * 1000:
+                effects.extend(self.serving.drain(word.drained, now))
+            return True
         model = self.duties.noticed(topic, version, body)
         if model is None:
             return model_of(topic) is not None
         serving = self.serving
-        if self.duties.just_joined(now) and self._asked_here(model):
+        before = self.duties.dropped_before_joining(version, self._unix_ms(now), now)
+        if before and self._asked_here(model):
             self._tell_drop(model, False, now, effects)
             return True
         if model in serving.expected:
             effects.extend(serving.give_back(model))
-        effects.extend(self._serve(ev.DropRequested(model, leave_after=True), now))
+        # A worker of its split goes to standby, whatever it was started with (Pinned 9).
+        leave = not self.duties.lends(model)
+        effects.extend(self._serve(ev.DropRequested(model, leave_after=leave), now))
         return True
 
     def _tell_drop(
@@ -284,6 +309,30 @@ class MeshNode:
         version = self.duties.tombstones.next_version(model, unix_ms)
         notice = drop_notice(self.gossip.identity, model, version, dropped, unix_ms // 1000)
         self.duties.noticed(notice.topic, notice.version, notice.body)
+        self._take_gossip(self.gossip.handle(notice, now), now, effects)
+
+    def _tell_word(self, word: DrainWord, effects: list[Effect]) -> None:
+        view = self.members.get(word.subject)
+        if view is not None:
+            effects.append(word.story(view.announcement.name))
+
+    def _drain(self, asked: ev.DrainRequested, now: float, effects: list[Effect]) -> None:
+        """Drain this node, or let another one know that it is to be drained; or the reverse."""
+        if asked.node_id == self.me.node_id:
+            effects.extend(self.serving.drain(asked.drained, now))
+            return
+        view = self.members.get(asked.node_id)
+        if self.gossip is None or view is None:
+            return
+        unix_ms = self._unix_ms(now)
+        version = self.drains.next_version(asked.node_id, unix_ms)
+        notice = drain_notice(
+            self.gossip.identity, asked.node_id, version, asked.drained, view.incarnation,
+            unix_ms // 1000,
+        )  # fmt: skip
+        word = self.drains.take(notice.topic, notice.version, notice.body)
+        if word is not None:
+            self._tell_word(word, effects)
         self._take_gossip(self.gossip.handle(notice, now), now, effects)
 
     def _asked_here(self, model: ModelName) -> bool:
@@ -301,7 +350,8 @@ class MeshNode:
         said = AnnouncementChanged(self.announcement())
         self._take_gossip(self.gossip.handle(said, now), now, effects)
         # A stop does not wait for its engines: they may take seconds to end, and nobody is to ask them.
-        if self._last_act is not None or self.serving.done_answering:
+        done = self.serving.done_answering and not self.serving.lent_to
+        if self._last_act is not None or done:
             self._take_gossip(self.gossip.handle(LeaveRequested(), now), now, effects)
 
     # --- what goes out ----------------------------------------------------------------------------
@@ -329,8 +379,14 @@ class MeshNode:
 
     def _state(self) -> State:
         state = state_map(self.me, self.serving)
+        state["split"] = split_entry(
+            self.me.node_id, self.serving, self.duties.lane, self.duties.works_for
+        )
         state.update(self.members.entries(self._clock_offset_s or 0.0))
         complete(state, self.me.node_id, self.own, self.members, self.duties.tombstones.dropped)
+        if self.gossip is not None:
+            looked_s = self.duties.looked_s
+            self._needed.complete(state, looked_s, lambda: self.duties.snapshot(looked_s))
         return state
 
 

@@ -25,6 +25,8 @@ class OfferBook:
         """Counts what could change a decision."""
         self.arrivals = 0
         """Counts those who came or went."""
+        self._splitters: dict[NodeId, Offer] = {}
+        """Those that announce a split."""
         self.touched: set[ModelName] = set()
         """Models whose group changed, or a member's memory or force in it; cleared by who reads it."""
 
@@ -65,6 +67,10 @@ class OfferBook:
             if not self._hosts[name]:
                 del self._hosts[name]
                 lost.add(name)
+        if before is not None:
+            self._splitters.pop(before.node_id, None)
+        if after is not None and after.splits:
+            self._splitters[after.node_id] = after
         if after is not None:
             self._offers[after.node_id] = after
         elif before is not None:
@@ -74,6 +80,7 @@ class OfferBook:
     def clear(self) -> None:
         """Forget everybody: this node is in another mesh now."""
         self._offers.clear()
+        self._splitters.clear()
         self._heard.clear()
         self._hosts.clear()
         self.changes += 1
@@ -84,6 +91,10 @@ class OfferBook:
     def get(self, node_id: NodeId) -> Offer | None:
         """Return a member's offer; None: it is not one now."""
         return self._offers.get(node_id)
+
+    def splitters(self) -> Iterable[Offer]:
+        """Return the offers of those that announce a split."""
+        return self._splitters.values()
 
     def hosts(self, model: ModelName) -> int:
         """Return how many others run a model, loading included."""

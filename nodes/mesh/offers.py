@@ -13,6 +13,7 @@ from functools import cached_property
 
 from nodes.mesh import fit
 from nodes.mesh.announcement import MIB, Announcement
+from nodes.mesh.drains import DRAINED_ROLE
 from nodes.mesh.gossip_effects import MemberView
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.routing import ModelState, match_name
@@ -64,6 +65,7 @@ class Work:
     host: NodeId
     term: int
     ready: bool
+    rpc_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Offer:
     """Empty: it can serve nothing."""
     rpc_version: str
     rank_last: bool = False
+    drained: bool = False
+    """Its operator wants nothing served there for now: it offers no engine and no memory."""
     force_split: bool = False
     lines: Mapping[ModelName, Line] = field(default_factory=dict)
     on_disk: Mapping[ModelName, OnDisk] = field(default_factory=dict)
@@ -135,6 +139,7 @@ def offer_of(node_id: NodeId, said: Announcement, rank_last: bool = False) -> Of
         engine=said.engine,
         rpc_version=said.rpc_version,
         rank_last=rank_last,
+        drained=said.role == DRAINED_ROLE,
         force_split=said.force_split,
         lines={ModelName(li.name): Line(li.state, li.slots, li.cause) for li in said.serving},
         on_disk={
@@ -156,7 +161,9 @@ def offer_of(node_id: NodeId, said: Announcement, rank_last: bool = False) -> Of
             for li in said.splits
         },
         works={
-            ModelName(li.model): Work(NodeId(li.host.hex()), li.term, li.state == "ready")
+            ModelName(li.model): Work(
+                NodeId(li.host.hex()), li.term, li.state == "ready", li.rpc_port
+            )
             for li in said.works
         },
         rtts_ms={NodeId(li.node_id.hex()): li.rtt_ms for li in said.rtts},
@@ -181,6 +188,10 @@ class MeshSnapshot:
     """Models that an operator dropped: no wish and no promotion counts for them."""
     catalogue: Mapping[ModelName, int] = field(default_factory=dict)
     """Sizes in bytes of what could be downloaded, under each name that people use for it."""
+    held_out: Mapping[NodeId, str] = field(default_factory=dict)
+    """Nodes that this one does not take as workers for now, and why (`split_faults`)."""
+    broken: frozenset[tuple[ModelName, int]] = frozenset()
+    """Splits of this node, by term, that have lost a part: they do not go on."""
 
     @property
     def own(self) -> Offer:
@@ -239,6 +250,16 @@ class MeshSnapshot:
                 continue
             found[wish] = kept
         return found
+
+    @cached_property
+    def short_of_memory(self) -> bool:
+        """Return whether a wish waits for memory: somebody has its file, and nobody can hold it alone."""
+        for names in self.unserved.values():
+            for name in names:
+                held = [o for o in self.offers.values() if name in o.on_disk]
+                if held and not any(o.can_hold(name) for o in held):
+                    return True
+        return False
 
     def _wishes(self) -> Iterable[ModelName]:
         for offer in self.offers.values():

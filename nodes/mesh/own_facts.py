@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodes.mesh import limits
-from nodes.mesh.announcement import MIB, Announcement, ModelOnDiskLine, RateLine, ServedModelLine
+from nodes.mesh.announcement import (
+    MIB,
+    Announcement,
+    ModelOnDiskLine,
+    RateLine,
+    RttLine,
+    ServedModelLine,
+    SplitLine,
+    WorkLine,
+)
 from nodes.mesh.causes import Cause
 from nodes.mesh.ids import ModelName
 from nodes.mesh.model_facts import ModelFacts
@@ -49,6 +58,12 @@ class MeshWords:
     """Models whose files it could not serve: it does not offer them for now."""
     dropped: frozenset[ModelName] = frozenset()
     """Wishes that an operator cancelled."""
+    splits: tuple[SplitLine, ...] = ()
+    """Splits that it hosts."""
+    works: tuple[WorkLine, ...] = ()
+    """What it lends to another host's split."""
+    rtts: tuple[RttLine, ...] = ()
+    """Round trips to the workers of its splits, as of their planning."""
 
 
 def disk_lines(
@@ -72,7 +87,10 @@ def announce(
     name: str, software: str, role: str, serving: Serving, own: OwnFacts, words: MeshWords
 ) -> Announcement:
     """Return what is to be said now; every list is cut to what gossip carries."""
-    resources, engine = serving.resources, serving.engine
+    resources = serving.resources
+    # A node that is drained, or goes, has nothing to offer: no decision of any node counts on it.
+    away = serving.drained or serving.stopping
+    engine = None if away else serving.engine
     offered = [line for line in _files(serving, own) if line.name not in words.spoiled]
     return Announcement(
         name=name[: limits.NAME_CHARS_MAX],
@@ -81,7 +99,7 @@ def announce(
         ],
         role=role,
         software=software[: limits.NAME_CHARS_MAX],
-        memory_bytes=resources.offered_bytes if resources else 0,
+        memory_bytes=resources.offered_bytes if resources and not away else 0,
         serving=tuple(_lines(serving))[: limits.SERVING_MAX],
         on_disk=tuple(offered[: limits.MODELS_ON_DISK_MAX]),
         wanted=tuple(_wishes(serving, own, words.dropped))[: limits.MODELS_WANTED_MAX],
@@ -89,6 +107,9 @@ def announce(
         rates=words.rates[: limits.RATES_MAX],
         rpc_version=engine.rpc_version[: limits.NAME_CHARS_MAX] if engine else "",
         engine=engine.version[: limits.NAME_CHARS_MAX] if engine else "",
+        splits=words.splits[: limits.SPLITS_MAX],
+        works=words.works[: limits.SPLITS_MAX],
+        rtts=words.rtts[: limits.RTTS_MAX],
     )
 
 
@@ -104,7 +125,8 @@ def _lines(serving: Serving) -> Iterator[ServedModelLine]:
     running = {name for name, slot in serving.slots.items() if slot.run is not None}
     for name, slot in serving.slots.items():
         if slot.run is not None and _nameable(name):
-            yield _line(name, slot.run, serving.causes.get(name), name in serving.wanted)
+            wanted = name in serving.wanted and not serving.drained
+            yield _line(name, slot.run, serving.causes.get(name), wanted)
     for name, cause in serving.causes.items():
         waits = serving.unplaced.get(name)
         if name not in running and _nameable(name) and not (waits and waits.taken):
@@ -120,7 +142,7 @@ def _state_without_run(serving: Serving, name: ModelName) -> str:
     slot = serving.slots.get(name)
     if slot is not None and slot.gave_up:
         return ModelState.FAILED.value
-    if name in serving.unplaced or serving.engine is None:
+    if name in serving.unplaced or serving.engine is None or serving.drained:
         return WAITING
     return ModelState.LOADING.value
 
@@ -130,10 +152,13 @@ def _line(model: ModelName, run: Run, cause: Cause | None, wanted: bool) -> Serv
     # An engine that ends and is wanted is being restarted: nobody else is to take its model over.
     restarts = wanted and run.state is RunState.STOPPING
     state = ModelState.LOADING if restarts else STATE_OF_RUN[run.state]
+    slots = ready.slots if ready else run.plan.parallel
+    if run.plan.split is not None and state is not ModelState.READY:
+        slots = 0  # Nobody is to take it for one that runs here alone (`Offer.runs_alone`).
     return ServedModelLine(
         name=model,
         state=state.value,
-        slots=ready.slots if ready else run.plan.parallel,
+        slots=slots,
         context=ready.context if ready else run.plan.context,
         capabilities=tuple(sorted(c.value for c in run.plan.model.capabilities)),
         cause=cause.value if cause else "",

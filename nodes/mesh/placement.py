@@ -5,12 +5,13 @@ A model that already runs is never moved or resized because memory figures drift
 takes a new decision (spec, Pinned 13).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from nodes.mesh import fit
 from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.reconcile import STOP_GRACE_S
+from nodes.mesh.split_seats import Seat
 
 PARALLEL_AUTO = (4, 2, 1)
 """Slots tried in this order when the operator gave none. Four is llama-server's own default; more
@@ -109,6 +110,23 @@ def _fit_one(wish: Wanted, free_bytes: int, options: ServingOptions) -> Placed |
             return Placed(wish, context, parallel, need)
     need = least_need(wish.model, options, wish.draft)
     return NotPlaced(wish, need, free_bytes, waiting_text(need, free_bytes))
+
+
+def place_spread(
+    wish: Wanted, seats: Sequence[Seat], have_bytes: int, options: ServingOptions
+) -> Placed:
+    """Return how a model is run over `seats`, the host's first, with `have_bytes` together.
+
+    `need_bytes` is this host's own part. Every machine has compute buffers of its own. What has been found
+    to cover the least need always runs: with the least context and one slot if need be.
+    """
+    buffers = fit.memory_needed(wish.model, fit.least_context(wish.model), 1, None).compute_bytes
+    found = _fit_one(wish, have_bytes - buffers * (len(seats) - 1), options)
+    if isinstance(found, NotPlaced):
+        parallel, context = options.parallel or 1, options.context or fit.least_context(wish.model)
+        found = Placed(wish, context, parallel, least_need(wish.model, options, wish.draft))
+    layers = sum(seat.layers for seat in seats) or 1
+    return replace(found, need_bytes=found.need_bytes * seats[0].layers // layers)
 
 
 def least_need(model: ModelFacts, options: ServingOptions, draft: ModelFacts | None = None) -> int:

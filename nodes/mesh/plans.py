@@ -2,8 +2,30 @@
 
 from dataclasses import dataclass
 
-from nodes.mesh.ids import RunId
+from nodes.mesh.ids import ModelName, NodeId, RunId
 from nodes.mesh.model_facts import ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeat:
+    """A worker of a split, as its host's engine reaches it."""
+
+    node_id: NodeId
+    rpc_port: int
+    """The loopback port of its rpc-server, on its own machine."""
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """How a model is spread over this host and its workers, in one term."""
+
+    term: int
+    workers: tuple[WorkerSeat, ...]
+    """In the order in which the engine gets them, nearest first; the host's own devices come after."""
+    host_layers: tuple[int, ...]
+    """Layers for each device of the host, in the engine's order; one entry where `rpc_self` stands for
+    them. The counts of everybody add up to the model's blocks; the output is one more on the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +45,29 @@ class ServerPlan:
     device: str | None = None
     """``--device`` as the operator gave it; None: the engine's own choice."""
     tensor_split: tuple[float, ...] | None = None
-    """As the operator gave it; None: computed."""
+    """As the operator gave it, for a model that this node serves alone; None: the engine's own choice."""
+    split: SplitPlan | None = None
+    """None: this node runs the whole model."""
 
     @property
     def name(self) -> str:
         """The model's name: what the run is called in logs and on the console."""
         return self.model.name
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """One rpc-server to run on this node for another node's split."""
+
+    run_id: RunId
+    model: ModelName
+    host: NodeId
+    """The only node that may reach it,"""
+    term: int
+    """and only in this term."""
+    layers: int
+    files: tuple[str, ...]
+    """This node's own files of the model, the first part first: weights are fed from them. Empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Decides nothing. Source: spec, issue 4 (each answer with its reasons).
 """
 
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from nodes.mesh.election import Election, Mode
 from nodes.mesh.ids import ModelName
 from nodes.mesh.offers import MeshSnapshot
 from nodes.mesh.placement import gb
+from nodes.mesh.routing import ModelState, Upstream
 from nodes.mesh.split import Verdict
 
 DECISIONS_MAX = 128
@@ -100,6 +102,38 @@ def why(reasons: Reasons, snapshot: MeshSnapshot, election: Election) -> dict[st
             {"at": round(d.at_unix_s, 1), "kind": d.kind, "term": d.term, "text": d.text}
             for d in history
         ],
+    }
+
+
+def why_by_table(model: ModelName, upstreams: Iterable[Upstream]) -> dict[str, Any]:
+    """Return the same of a client: it knows from its table who answers, and of the others nothing."""
+    lines = sorted((u for u in upstreams if u.model == model), key=lambda u: (u.name, u.node_id))
+    hosts = [u for u in lines if u.state is ModelState.READY]
+    names = ", ".join(u.shown for u in hosts)
+    text = f"it is answered by {names}" if hosts else f"no node answers {model} now"
+    return {
+        "model": model,
+        "mode": (Mode.SOLO if hosts else Mode.NOBODY).value,
+        "text": text,
+        "term": 0,
+        "need_bytes": 0,
+        "have_bytes": 0,
+        "forced": False,
+        "dropped": False,
+        "hosts": [u.node_id for u in hosts],
+        "candidates": [
+            {
+                "node_id": u.node_id,
+                "name": u.name,
+                "accepted": u.state is ModelState.READY,
+                "reason": f"on {u.shown} it is {u.state.value}",
+            }
+            for u in lines[:VERDICTS_MAX]
+        ],
+        "would_need": ""
+        if hosts
+        else "ask a full member, which knows every node: a client does not",
+        "history": [],
     }
 
 

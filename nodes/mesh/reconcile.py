@@ -7,8 +7,9 @@ Decides start, restart after a backoff, and giving up. Does not know why a model
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nodes.mesh.events import ServerReady
+from nodes.mesh.events import ServerDrafted, ServerReady
 from nodes.mesh.plans import ServerPlan
+from nodes.mesh.split_seats import Seat
 
 RESTART_DELAY_FIRST_S = 1.0
 """Wait before the first restart of an engine that ended by itself; doubles with each failure."""
@@ -41,11 +42,15 @@ class Run:
     plan: ServerPlan
     need_bytes: int
     started_at_s: float
+    seats: tuple[Seat, ...] = ()
+    """Of a split, host first."""
     state: RunState = RunState.STARTING
     phase: str = "starting"
     fraction: float | None = None
     ready: ServerReady | None = None
     ready_at_s: float | None = None
+    drafted: ServerDrafted | None = None
+    """None: no draft model, or nothing was guessed yet."""
 
 
 @dataclass(slots=True)
@@ -58,6 +63,8 @@ class Slot:
     retry_at_s: float | None = None
     """When to try again; None: at once, unless `gave_up`."""
     gave_up: bool = False
+    solo_tokens_per_s: float | None = None
+    """The fastest that one stream was seen to be while this node served the model alone."""
     reason: str = ""
     """Why it is not running, for people; empty while all is well."""
 
@@ -82,6 +89,11 @@ class Slot:
             self.gave_up = True
         else:
             self.retry_at_s = now + restart_delay_s(self.failures)
+
+    def note_speed(self, tokens_per_s: float) -> None:
+        """Note how fast one stream is now: alone, it is what a split is compared with."""
+        if self.run is not None and self.run.plan.split is None:
+            self.solo_tokens_per_s = max(self.solo_tokens_per_s or 0.0, tokens_per_s)
 
     def forgive(self) -> None:
         """Forget failures: an operator asked for a fresh try."""

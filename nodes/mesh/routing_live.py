@@ -25,10 +25,21 @@ FAILURES_LOAD_MAX = 8.0
 FAILURE_HALF_LIFE_S = 10.0
 FAILURE_FORGOTTEN = 0.1
 """Less than this is nothing: between idle hosts the smallest remainder would decide every time."""
+OWN_PEAK_S = 2.0
+"""A host's word is so old at most when it is heard of: sampled each second, told and shown at half seconds.
+What this node had with the host within that time may be in the word, and is not counted twice."""
 TTFB_WEIGHT = 0.2
 """Of the newest answer in the moving average of times to first byte: about the last ten count."""
+TTFB_JUMP = 4.0
+TTFB_JUMP_FROM_MS = 25.0
+"""A new time counts as at most so many times the average, or this: one stall says little, a slow host is slow
+again and again."""
 TTFB_KEPT_S = 60.0
 """Own times older than this say nothing any more: what the host tells of itself counts then."""
+TTFB_FADE_S = 2.0
+TTFB_FADE_TIMES = 3.0
+"""A time to first byte counts half after so long without a new one: these seconds, or so many times itself.
+One slow answer would else keep a host from being asked, and so from showing that it is quick."""
 
 
 class Figures(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +69,9 @@ class HostLive:
         "_failures",
         "_number",
         "_own_then",
+        "_peak",
+        "_peak_before",
+        "_peak_since_s",
         "_seen_s",
         "_ttfb_ms",
         "_ttfb_s",
@@ -75,10 +89,14 @@ class HostLive:
         self._number = -1
         self._seen_s = 0.0
         self._own_then = 0
+        self._peak = self._peak_before = 0
+        self._peak_since_s = 0.0
 
     def began(self, now: float) -> bool:
         """Count a request that is being sent to the host; return whether it is the breaker's trial."""
         self.in_flight += 1
+        if self.in_flight > self._peak or now - self._peak_since_s >= OWN_PEAK_S:
+            self._look_at_peak(now)
         return not self._breaker.untroubled and self._breaker.began(now)
 
     def joined(self) -> None:
@@ -90,10 +108,10 @@ class HostLive:
         if not self._breaker.untroubled:
             self._breaker.succeeded()
         old = self._ttfb_ms
-        fresh = old is not None and now - self._ttfb_s <= TTFB_KEPT_S
-        self._ttfb_ms = (
-            old + TTFB_WEIGHT * (ttfb_ms - old) if fresh and old is not None else ttfb_ms
-        )
+        if old is not None and now - self._ttfb_s <= TTFB_KEPT_S:
+            counted_ms = min(ttfb_ms, TTFB_JUMP * max(old, TTFB_JUMP_FROM_MS))
+            ttfb_ms = old + TTFB_WEIGHT * (counted_ms - old)
+        self._ttfb_ms = ttfb_ms
         self._ttfb_s = now
 
     def refused(self) -> None:
@@ -127,19 +145,38 @@ class HostLive:
         """Return the host's figures at `now`."""
         own = self.in_flight
         rtt_ms = upstream.rtt_ms or 0.0
-        ttfb_ms = self._ttfb_ms if now - self._ttfb_s <= TTFB_KEPT_S else None
+        ttfb_ms = self._ttfb_now(now)
         busy = float(own)
         load = upstream.load
         if load is not None:
             if load.number != self._number:
-                self._number, self._seen_s, self._own_then = load.number, now, self.in_flight
+                self._look_at_peak(now)
+                self._number, self._seen_s = load.number, now
+                self._own_then = max(self._peak, self._peak_before)
             if now - self._seen_s <= STALE_S:
                 taken = min(upstream.slots, FREE_SLOTS_TOLD_MAX) - load.free_slots
                 told = max(load.in_flight, taken)
-                busy = float(max(own, told + own - self._own_then))
-                if ttfb_ms is None and load.ttfb_p50_ms is not None:
+                busy = float(own + max(0, told - self._own_then))
+                # Of a host that answers nobody it is old, and would keep it from being asked for ever.
+                recent = load.requests_per_minute > 0
+                if ttfb_ms is None and load.ttfb_p50_ms is not None and recent:
                     ttfb_ms = load.ttfb_p50_ms + rtt_ms
         return Figures(busy, upstream.slots, self._failures_now(now), ttfb_ms, rtt_ms)
+
+    def _look_at_peak(self, now: float) -> None:
+        """Keep the most own requests that were here at once, over one to two times `OWN_PEAK_S`."""
+        passed_s = now - self._peak_since_s
+        if passed_s >= OWN_PEAK_S:
+            self._peak_before = self._peak if passed_s < 2 * OWN_PEAK_S else self.in_flight
+            self._peak, self._peak_since_s = self.in_flight, now
+        self._peak = max(self._peak, self.in_flight)
+
+    def _ttfb_now(self, now: float) -> float | None:
+        age_s = now - self._ttfb_s
+        if self._ttfb_ms is None or age_s > TTFB_KEPT_S:
+            return None
+        half_life_s = max(TTFB_FADE_S, TTFB_FADE_TIMES * self._ttfb_ms / 1000)
+        return self._ttfb_ms * math.exp2(-age_s / half_life_s)
 
     def _weigh(self, now: float) -> None:
         self._failures = min(FAILURES_LOAD_MAX, self._failures_now(now) + FAILURE_LOAD)

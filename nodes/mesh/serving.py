@@ -5,24 +5,42 @@ Rules:
 - A start happens only if the desired set or the actual run changed: samples never restart anything.
 - A dropped model's wish is gone until somebody asks for it again.
 - What the mesh asked for gives way to what the operator asks for, and goes back without a word of leaving.
+- A directive of the mesh (left to others, spread over workers) comes before this node's own placement.
 - After `stop` nothing starts any more. Once no answer is open the others are told; when the last run has
   ended too, the node exits.
+- While drained nothing runs or starts; the operator's own wishes are kept until it is undrained.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 from nodes.mesh import events as ev
 from nodes.mesh.causes import Cause
+from nodes.mesh.directives import RETIRE, Directive, Left, Spread, contradicts
 from nodes.mesh.effects import Effect, LeaveAndExit, RecordEvent, StartServer, StopServer
 from nodes.mesh.ids import ModelName, RunId
-from nodes.mesh.placement import NotPlaced, Placed, ServingOptions, Wanted, place
-from nodes.mesh.plans import EngineFacts, ServerPlan
-from nodes.mesh.reconcile import RESTARTS_MAX, Run, RunState, Slot
+from nodes.mesh.launching import server_plan
+from nodes.mesh.placement import (
+    NotPlaced,
+    Placed,
+    ServingOptions,
+    Wanted,
+    least_need,
+    place,
+    place_spread,
+)
+from nodes.mesh.plans import EngineFacts
+from nodes.mesh.reconcile import Run, RunState, Slot
 from nodes.mesh.resources import Resources
+from nodes.mesh.serving_story import how_it_ended, how_it_starts, sentence
 
 REFUSED_MAX = 32
 """Refused wishes that are still shown, with their reasons; the oldest goes first."""
+
+SPLIT_LOST_CODES = (-6, -9, None)
+"""How an engine over workers ends when one is gone: it aborts, is ended because a tunnel is lost, or its
+tunnels could not be opened."""
 
 
 class Serving:
@@ -43,12 +61,18 @@ class Serving:
         self.resolving: dict[ModelName, ev.ModelResolving] = {}
         self.refused: dict[ModelName, str] = {}
         self.unplaced: dict[ModelName, NotPlaced] = {}
+        self.directives: dict[ModelName, Directive] = {}
+        """How the mesh wants a model run, where that is not alone (`direct`)."""
+        self.lent_to = ""
+        """Whose split this node lends its memory to, for people; empty: nobody's."""
         self.slots: dict[ModelName, Slot] = {}
         self.load: dict[ModelName, ev.ServerLoadSampled] = {}
         self.engine_starts = 0
         self.stopping = False
         self.done_answering = False
         """The node stops and nobody waits for it any more: the others may be told, engines or not."""
+        self.drained = False
+        """An operator wants nothing served here for now (`drains`)."""
         self._leave_when_empty = False
         self._left = False
         self._last_run_id = 0
@@ -67,7 +91,7 @@ class Serving:
             for name, slot in self.slots.items()
             if slot.retry_at_s is not None and slot.run is None and self._waits_for_time(name)
         ]
-        return min(waits, default=None) if not self.stopping else None
+        return min(waits, default=None) if not (self.stopping or self.drained) else None
 
     def _waits_for_time(self, name: ModelName) -> bool:
         # What does not fit waits for memory or a wish: its retry, once past, would be due for ever.
@@ -117,6 +141,9 @@ class Serving:
                 yield from self._stop(reason)
             case ev.AnswersFinished():
                 self.done_answering = self.stopping
+            case ev.ServerDrafted(run_id):
+                if (found := self.run_of(run_id)) is not None:
+                    found[1].drafted = event
             case ev.ServerProgressed() | ev.ServerReady() | ev.ServerExited():
                 yield from self._engine_report(event, now)
             case ev.TimePassed():
@@ -125,6 +152,22 @@ class Serving:
     def expect(self, name: ModelName, cause: Cause) -> None:
         """Remember that the mesh asks for a model: the next `ModelWanted` for it is not the operator's."""
         self.expected[name] = cause
+
+    def drain(self, drained: bool, now: float) -> list[Effect]:
+        """Serve nothing until told otherwise, or serve again what this node's operator asked for."""
+        if drained == self.drained or self.stopping:
+            return []
+        self.drained = drained
+        if not drained:
+            effects: list[Effect] = [RecordEvent("undrained", "This node serves again.")]
+            return [*effects, *self._reconcile(now)]
+        text = "This node is drained: it takes no new requests; open answers may finish."
+        effects = [RecordEvent("drained", text, "warning")]
+        for name in (*self.expected, *self.causes):
+            effects.extend(self.give_back(name))
+        for name in tuple(self.slots):
+            effects.extend(self._stop_run(name))
+        return effects
 
     def give_back(self, name: ModelName) -> Iterator[Effect]:
         """Serve what the mesh asked for no longer, or no longer wait for its file; the node stays."""
@@ -143,7 +186,34 @@ class Serving:
         self.unplaced[name] = replace(waits, reason=text)
         return True
 
+    def direct(self, name: ModelName, directive: Directive, now: float) -> list[Effect]:
+        """Run a model so from now on; what contradicts it ends, what is missing starts."""
+        if self.directives.get(name) == directive:
+            return []
+        self.directives[name] = directive
+        if directive is None:
+            del self.directives[name]
+        return [*self._obey(name), *self._reconcile(now)]
+
+    def lend(self, host: str, now: float) -> list[Effect]:
+        """Lend this node's memory to a host's split, or to nobody's any more."""
+        self.lent_to, before = host, self.lent_to
+        return list(self._reconcile(now)) if before and not host else []
+
+    def _obey(self, name: ModelName) -> Iterator[Effect]:
+        slot = self.slots.get(name)
+        directive = self.directives.get(name)
+        if slot is None or slot.run is None or not contradicts(directive, slot.run.plan):
+            return
+        gently = isinstance(directive, Left) or directive == RETIRE
+        if slot.run.plan.split is not None and not gently:
+            # Its split has lost a part: there is nothing to wait for.
+            yield from self._stop_run(name, 0.0)
+        else:
+            yield from self._stop_run(name)
+
     def _forget(self, name: ModelName) -> None:
+        self.directives.pop(name, None)
         self.wanted.pop(name, None)
         self.causes.pop(name, None)
         self.unplaced.pop(name, None)
@@ -194,22 +264,15 @@ class Serving:
         assert slot.run is not None
         # An engine that dies while its answers run out was asked to go as well.
         asked = event.asked or self.stopping or slot.run.state is RunState.STOPPING
+        if slot.run.plan.split is not None and not asked and event.returncode in SPLIT_LOST_CODES:
+            # No fault of the model's engine: whoever hosts the split plans it anew.
+            slot.exited(event.reason, True, now)
+            self.load.pop(name, None)
+            yield RecordEvent("split_lost", sentence(event.reason), "warning", name)
+            return
         slot.exited(event.reason, asked, now)
         self.load.pop(name, None)
-        reason = _sentence(event.reason)
-        if asked:
-            yield RecordEvent("engine_stopped", f"{name} was stopped.", model=name)
-        elif slot.gave_up:
-            text = (
-                f"{name} ended {RESTARTS_MAX + 1} times in a row and stays down: {reason} "
-                "Mend the cause, then restart it from the console."
-            )
-            yield RecordEvent("engine_gave_up", text, "error", name)
-        else:
-            assert slot.retry_at_s is not None
-            wait_s = slot.retry_at_s - now
-            text = f"{name} ended: {reason} Trying again in {wait_s:.0f} s."
-            yield RecordEvent("engine_exited", text, "warning", name)
+        yield how_it_ended(name, slot, event.reason, asked, now)
 
     def _drop(self, event: ev.DropRequested) -> Iterator[Effect]:
         if self.refused.pop(event.name, None) is not None:
@@ -238,31 +301,40 @@ class Serving:
         for name in tuple(self.slots):
             yield from self._stop_run(name)
 
-    def _stop_run(self, name: ModelName) -> Iterator[Effect]:
+    def _stop_run(self, name: ModelName, at_most_s: float = math.inf) -> Iterator[Effect]:
         slot = self.slots.get(name)
         if slot is None or slot.run is None or slot.run.state is RunState.STOPPING:
             return
         grace_s = self.options.stop_grace_s if slot.run.state is RunState.READY else 0.0
+        grace_s = min(grace_s, at_most_s)
         slot.run.state = RunState.STOPPING
         yield StopServer(slot.run.plan.run_id, grace_s)
 
     def _reconcile(self, now: float) -> Iterator[Effect]:
         running = any(slot.run for slot in self.slots.values())
         answering = self.stopping and not self.done_answering
-        if self._leave_when_empty and not running and not answering and not self._left:
+        busy = running or answering or bool(self.lent_to)
+        if self._leave_when_empty and not busy and not self._left:
             self._left = True
             reason = "stopped as asked" if self.stopping else "its last model was dropped"
             yield LeaveAndExit(0, reason)
-        if self.stopping or self.engine is None or self.resources is None:
+        if self.stopping or self.drained or self.engine is None or self.resources is None:
             return
         yield from self._start_missing(now)
 
     def _start_missing(self, now: float) -> Iterator[Effect]:
         assert self.resources is not None
         held = {name for name, slot in self.slots.items() if slot.run and name in self.wanted}
-        missing = [wish for name, wish in self.wanted.items() if name not in held]
+        directed = {name for name in self.directives if name in self.wanted and name not in held}
+        for name in directed:
+            yield from self._as_directed(name, now)
+        missing = [w for name, w in self.wanted.items() if name not in held | directed]
+        if self.lent_to:
+            yield from self._all_wait(missing)
+            return
         free_bytes = self.resources.offered_bytes - self.used_bytes()
-        for decision in place(missing, free_bytes, len(held), self.options):
+        own = sum(not isinstance(self.directives[name], Left) for name in directed)
+        for decision in place(missing, free_bytes, len(held) + own, self.options):
             name = decision.wanted.model.name
             if isinstance(decision, NotPlaced):
                 yield from self._waits(name, decision)
@@ -272,6 +344,29 @@ class Serving:
             if slot.may_start(now):
                 yield from self._start(slot, decision, now)
 
+    def _as_directed(self, name: ModelName, now: float) -> Iterator[Effect]:
+        """Do with a wanted model that does not run here what the mesh wants."""
+        assert self.resources is not None
+        wish, directive = self.wanted[name], self.directives[name]
+        if isinstance(directive, Left):
+            need = least_need(wish.model, self.options, wish.draft)
+            left = NotPlaced(wish, need, self.resources.offered_bytes, directive.text)
+            if self.unplaced.get(name) != left:
+                self.unplaced[name] = left
+                yield RecordEvent("model_left", f"{name}: {directive.text}.", model=name)
+            return
+        self.unplaced.pop(name, None)
+        slot = self.slots.setdefault(name, Slot())
+        if isinstance(directive, Spread) and slot.may_start(now):
+            placed = place_spread(wish, directive.seats, directive.have_bytes, self.options)
+            yield from self._start(slot, placed, now, directive)
+
+    def _all_wait(self, missing: list[Wanted]) -> Iterator[Effect]:
+        for wish in missing:
+            need = least_need(wish.model, self.options, wish.draft)
+            reason = f"this node lends its memory to a split of {self.lent_to}"
+            yield from self._waits(wish.model.name, NotPlaced(wish, need, 0, reason, taken=True))
+
     def _waits(self, name: ModelName, decision: NotPlaced) -> Iterator[Effect]:
         """Note that a wanted model does not run, with the mesh's own reason where there is one."""
         told = self.explained.get(name, decision.reason)
@@ -280,29 +375,21 @@ class Serving:
             yield RecordEvent("model_waits", f"{name}: {reason}", "warning", name)
         self.unplaced[name] = replace(decision, reason=reason)
 
-    def _start(self, slot: Slot, placed: Placed, now: float) -> Iterator[Effect]:
+    def _start(
+        self, slot: Slot, placed: Placed, now: float, spread: Spread | None = None
+    ) -> Iterator[Effect]:
         self._last_run_id += 1
         self.engine_starts += 1
-        options = self.options
-        plan = ServerPlan(
-            run_id=RunId(self._last_run_id),
-            model=placed.wanted.model,
-            context=placed.context,
-            parallel=placed.parallel,
-            draft=placed.wanted.draft,
-            draft_max=options.draft_max,
-            rpc_self=options.rpc_self,
-            device=options.device,
-            tensor_split=options.tensor_split,
+        plan = server_plan(
+            RunId(self._last_run_id), placed, self.options, spread, self._has_devices()
         )
-        slot.run = Run(plan, placed.need_bytes, now)
+        seats = spread.seats if spread is not None else ()
+        slot.run = Run(plan, placed.need_bytes, now, seats)
         slot.starts += 1
         slot.retry_at_s = None
-        text = f"Starting {plan.name}: {plan.parallel} slots of {plan.context} tokens."
+        text = how_it_starts(plan, self.wanted.get(plan.model.name), len(seats))
         yield RecordEvent("engine_starting", text, model=placed.wanted.model.name)
         yield StartServer(plan)
 
-
-def _sentence(reason: str) -> str:
-    """Return the reason with a full stop, so that another sentence may follow."""
-    return reason if reason.endswith((".", "!", "?")) else f"{reason}."
+    def _has_devices(self) -> bool:
+        return self.resources is not None and bool(self.resources.devices)

@@ -7,19 +7,23 @@ Keys and their objects (all strings in them may be hostile: they come from files
 
 - ``node``: ``{node_id, name, version, role, is_host, is_client, state, api_port, console_port,
   quic_port, api_url, console_url, started_at, mesh_id}``; state is ``starting``, ``serving``,
-  ``waiting``, ``failed`` or ``stopping``. Optional: ``approval: bool`` (new machines wait for an operator).
+  ``waiting``, ``failed``, ``draining``, ``drained`` or ``stopping``. Optional: ``approval:
+  bool`` (new machines wait for an operator).
 - ``engine``: ``{state: "missing" | "found", version, build, rpc_version, source, reason, starts}``.
 - ``resources``: the fields of `resources.Resources`, bytes and percent, plus ``used_bytes`` (what
   this node's plans take of `offered_bytes`).
 - ``model/<name>``: what the mesh knows of one model, this node's own part of it first: ``{name, title,
   status: "warm" | "loading" | "cold", state, phase, progress, reason, size_bytes, architecture,
   quantisation, parameters, layers, context, slots, capabilities, need_bytes, node_count, nodes: [node id],
-  starts, in_flight, requests, tokens, requests_per_s, tokens_per_s, ttfb_p50_ms, draft, on_disk: [node id],
-  wanted_by: [node id], dropped: bool, hosts: [{node_id, state, slots, context, in_flight, tokens_per_s,
-  ttfb_p50_ms}]}``; `node_count` and `nodes` count every node where it can answer now. Optional: ``needed``
-  (one sentence: what a cold one would need), ``bytes_per_s`` (of its download), and in each host ``workers:
-  [{node_id, share, via, rtt_ms}]`` (who computes a split with it), so that every viewer can draw every split.
-- ``peer/<node id>``: ``{id, name, role: "host" | "worker" | "standby", state: "alive" | "late" |
+  starts, in_flight, requests, tokens, requests_per_s, tokens_per_s, ttfb_p50_ms, draft, draft_tokens,
+  draft_acceptance, on_disk: [node id], wanted_by: [node id], dropped: bool, hosts: [{node_id, state, slots,
+  context, in_flight, tokens_per_s, ttfb_p50_ms}]}``; `node_count` and `nodes` count every node where it can
+  answer now; `draft` guesses ahead for the engine that runs here, and `draft_acceptance` (0 to 1) of its
+  `draft_tokens` guesses were right; None: nothing guessed yet. Optional: ``needed`` (one sentence: what a
+  cold one would need), ``bytes_per_s`` (of its download), and in each host ``workers: [{node_id, share,
+  layers, via, rtt_ms}]`` (who computes a split with it), so that every viewer can draw every split; ``via``
+  is None where the host does not tell, ``share`` is of the model's layers.
+- ``peer/<node id>``: ``{id, name, role: "host" | "worker" | "standby" | "drained", state: "alive" | "late" |
   "suspect" | "dead" | "left", serving: [name], vram_gb, rtt_ms, version, addresses, on_disk: [name],
   wanted: [name], used_gb, in_flight, tokens_per_s, lane: "tcp" | "quic" | null, since}``; `late` missed its
   latest probe and is used last; `since` is Unix seconds of the last change of `state`. Those that died or

@@ -14,10 +14,20 @@ from nodes.mesh import limits
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.offers import MeshSnapshot, Offer
 from nodes.mesh.placement import gb
+from nodes.mesh.split_seats import Seat
 
 RTT_MAX_MS = 80.0
 """Unit: milliseconds. A worker further away than this costs more per token than its memory brings:
 each token crosses the link once per worker and back (spec, Election and split)."""
+
+RTT_UNKNOWN = "its round trip to the host is not known yet"
+RTT_KNOWN_S = 1.0
+"""Unit: seconds. A node that has just come is probed within this time, in a small mesh."""
+
+TOO_FAR = f"at most {RTT_MAX_MS:.0f} ms are useful"
+NEARER_S = 3.0
+"""Unit: seconds until a node that was too far away is judged again. Who has just begun, or is busy,
+answers its first probes late: the shortest round trip of a few tells where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +46,11 @@ class Verdict:
         return f"{'accepted' if self.accepted else 'rejected'} {self.name}: {self.why}"
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """One node's part of a split."""
-
-    node_id: NodeId
-    layers: int
-    share: float
-    """0 to 1, two decimals; all shares add up to 1."""
-    rtt_ms: float | None
-    """None: it is the host."""
+def judge_again_s(verdicts: Sequence[Verdict]) -> float | None:
+    """Return after how many seconds time alone may have changed one of these; None: it will not."""
+    if any(verdict.why == RTT_UNKNOWN for verdict in verdicts):
+        return RTT_KNOWN_S
+    return NEARER_S if any(verdict.why.endswith(TOO_FAR) for verdict in verdicts) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,28 +111,34 @@ def _judge(snapshot: MeshSnapshot, offer: Offer, model: ModelName, host: Offer) 
     layer_bytes = file.need_bytes // max(1, file.layers)
     if not offer.engine:
         return "it has no engine"
+    if not offer.rpc_version:
+        return "its engine has no rpc-server"
     if offer.rpc_version != host.rpc_version:
         return (
             f"its engine speaks RPC version {offer.rpc_version or 'unknown'}, "
             f"the host's {host.rpc_version or 'unknown'}"
         )
-    if taken := _taken(snapshot, offer, model):
+    if taken := other_work(snapshot, offer, model):
         return taken
+    if held := snapshot.held_out.get(offer.node_id):
+        return held
     if offer.rank_last:
         return "it is late to answer"
     rtt_ms = round_trip_ms(host, offer)
+    if rtt_ms is None and host.node_id != snapshot.me:
+        rtt_ms = 0.0  # The host has seen it; a third node can only hold it possible.
     if rtt_ms is None:
-        return "its round trip to the host is not known yet"
+        return RTT_UNKNOWN
     if rtt_ms > RTT_MAX_MS:
-        return f"{rtt_ms:.0f} ms away, at most {RTT_MAX_MS:.0f} ms are useful"
+        return f"{rtt_ms:.0f} ms away, {TOO_FAR}"
     memory = offer.spare_bytes(model)
     if memory < layer_bytes:
         return f"one layer needs {gb(layer_bytes)}, it offers {gb(memory)}"
     return _Candidate(offer, memory, rtt_ms)
 
 
-def _taken(snapshot: MeshSnapshot, offer: Offer, model: ModelName) -> str:
-    """Return what else the node is busy with. A lesser host of the same model has no claim on it."""
+def other_work(snapshot: MeshSnapshot, offer: Offer, model: ModelName) -> str:
+    """Return what else a node is busy with. A lesser host of the same model has no claim on it."""
     for name in (*offer.lines, *offer.splits):
         if name != model:
             return f"it serves {name}"
@@ -135,6 +146,20 @@ def _taken(snapshot: MeshSnapshot, offer: Offer, model: ModelName) -> str:
         if name != model and work.host in snapshot.offers:
             return f"it already works in a split of {name}"
     return ""
+
+
+def seats_of(
+    snapshot: MeshSnapshot, host: Offer, model: ModelName, workers: Sequence[tuple[NodeId, int]]
+) -> tuple[Seat, ...]:
+    """Return the seats of a split that runs, host first, as its host announces it."""
+    offers = [host, *(snapshot.offers[worker] for worker, _ in workers)]
+    shares = memory_shares([offer.spare_bytes(model) for offer in offers])
+    layers = host.on_disk[model].layers - sum(count for _, count in workers)
+    counts = [max(0, layers), *(count for _, count in workers)]
+    rtts = [None, *(round_trip_ms(host, offer) for offer in offers[1:])]
+    return tuple(
+        Seat(o.node_id, c, s, r) for o, c, s, r in zip(offers, counts, shares, rtts, strict=True)
+    )
 
 
 def round_trip_ms(host: Offer, worker: Offer) -> float | None:

@@ -127,7 +127,8 @@ class Standby:
         self._note_unserved(snapshot, now)
         matched = assignment.matching(snapshot)
         taken = matched.get(own.node_id) or self._my_turn(snapshot, matched.keys(), now)
-        if taken is None and self.newcomer:
+        # A second copy would take the memory that a model too big for one machine waits for.
+        if taken is None and self.newcomer and not snapshot.short_of_memory:
             taken = assignment.least_served(snapshot)
         if taken is None:
             move = next_move(snapshot)

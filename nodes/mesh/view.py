@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nodes.mesh.drains import DRAINED_ROLE
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.model_facts import ModelFacts
 from nodes.mesh.own_facts import STATE_OF_RUN
+from nodes.mesh.placement import Wanted
 from nodes.mesh.reconcile import Run, RunState, Slot
 from nodes.mesh.routing import ModelState, RoutingTable, Upstream
 from nodes.mesh.serving import Serving
@@ -43,7 +45,7 @@ def routing_table(me: Me, serving: Serving, elsewhere: Iterable[Upstream] = ()) 
         if slot.run is not None
     ]
     running = {u.model for u in upstreams}
-    for name in serving.wanted:
+    for name in () if serving.drained else serving.wanted:
         # Wanted and not failed for good: a client is told to come back rather than that it is unknown.
         slot = serving.slots.get(name)
         if name not in running and name not in serving.unplaced and not (slot and slot.gave_up):
@@ -82,7 +84,6 @@ def state_map(me: Me, serving: Serving) -> State:
     state: State = {
         "node": _node(me, serving),
         "engine": _engine(serving),
-        "split": _split(me, serving),
     }
     if serving.resources is not None:
         state["resources"] = _resources(serving)
@@ -116,9 +117,14 @@ def _node(me: Me, serving: Serving) -> Entry:
 
 
 def role(me: Me, serving: Serving) -> str:
-    """Return ``client``, ``host`` (it runs or will run an engine) or ``standby``."""
+    """Return ``client``, ``drained``, ``worker`` (it lends itself to a split), ``host`` (it runs or will
+    run an engine) or ``standby``."""
     if me.is_client:
         return "client"
+    if serving.drained:
+        return DRAINED_ROLE
+    if serving.lent_to:
+        return "worker"
     hosting = (
         any(slot.run for slot in serving.slots.values()) or serving.wanted or serving.resolving
     )
@@ -129,6 +135,8 @@ def _node_state(serving: Serving) -> str:
     if serving.stopping:
         return "stopping"
     slots = serving.slots.values()
+    if serving.drained:
+        return "draining" if any(slot.run for slot in slots) else "drained"
     if any(slot.run and slot.run.state is RunState.READY for slot in slots):
         return "serving"
     if any(slot.run for slot in slots) or serving.resolving:
@@ -149,12 +157,6 @@ def _engine(serving: Serving) -> Entry:
         "reason": serving.engine_reason,
         "starts": serving.engine_starts,
     }
-
-
-def _split(me: Me, serving: Serving) -> Entry:
-    running = any(slot.run for slot in serving.slots.values())
-    entries = [{"node_id": me.node_id, "via": "local", "share": 1.0}] if running else []
-    return {"rpc_entries": entries, "tensor_split": None}
 
 
 def _resources(serving: Serving) -> Entry:
@@ -195,7 +197,7 @@ def _model(me: Me, serving: Serving, name: ModelName) -> Entry:
         "state": state,
         "reason": reason,
         **_resolving(serving, name),
-        "draft": wish.draft.name if wish and wish.draft else None,
+        **_drafting(slot.run, wish),
         "need_bytes": _need_bytes(serving, name, slot),
         "starts": slot.starts,
         "node_count": 1 if slot.run and slot.run.state is RunState.READY else 0,
@@ -219,6 +221,8 @@ def _standing(serving: Serving, name: ModelName, slot: Slot) -> tuple[str, str, 
         return "cold", "stopped", "The node is stopping."
     if name in serving.resolving:
         return "loading", "resolving", ""
+    if serving.drained:
+        return "cold", "drained", "This node is drained: it serves it again once it is undrained."
     if name in serving.refused:
         return "cold", "failed", serving.refused[name]
     if slot.gave_up:
@@ -249,6 +253,19 @@ def _running(run: Run | None) -> dict[str, Any]:
         "slots": ready.slots if ready else run.plan.parallel if run else 0,
         "phase": run.phase if run else "",
         "progress": run.fraction if run else None,
+    }
+
+
+def _drafting(run: Run | None, wish: Wanted | None) -> dict[str, Any]:
+    """Return the draft model in use, or to be used, and which share of its guesses was right."""
+    draft = run.plan.draft if run else wish.draft if wish else None
+    drafted = run.drafted if run else None
+    return {
+        "draft": draft.name if draft else None,
+        "draft_tokens": drafted.guessed if drafted else 0,
+        "draft_acceptance": round(drafted.accepted / drafted.guessed, 3)
+        if drafted and drafted.guessed
+        else None,
     }
 
 

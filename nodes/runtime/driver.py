@@ -20,7 +20,9 @@ from nodes.mesh.effects import (
     RecordEvent,
     ResolveModel,
     StartServer,
+    StartWorker,
     StopServer,
+    StopWorker,
 )
 from nodes.mesh.events import ServerLoadSampled, TimePassed
 from nodes.mesh.gossip import GossipNode
@@ -38,7 +40,7 @@ from nodes.mesh.gossip_effects import (
 from nodes.mesh.gossip_events import DatagramReceived
 from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.node import Input, MeshNode
-from nodes.mesh.plans import ServerPlan
+from nodes.mesh.plans import ServerPlan, WorkerPlan
 from nodes.mesh.routing import RoutingTable
 from nodes.runtime.feed import Feed
 
@@ -55,6 +57,8 @@ class Actions(Protocol):
 
     def start_server(self, plan: ServerPlan) -> None: ...
     def stop_server(self, run_id: RunId, grace_s: float) -> None: ...
+    def start_worker(self, plan: WorkerPlan) -> None: ...
+    def stop_worker(self, run_id: RunId) -> None: ...
     def resolve_model(self, name: ModelName, download: bool) -> None: ...
     def change_routes(self, table: RoutingTable) -> None: ...
     def leave_and_exit(self, exit_code: int, reason: str) -> None: ...
@@ -142,6 +146,10 @@ class Driver:
                 self._record(effect)
             case LeaveAndExit(exit_code, reason):
                 self._actions.leave_and_exit(exit_code, reason)
+            case StartWorker(plan):
+                self._actions.start_worker(plan)
+            case StopWorker(run_id):
+                self._actions.stop_worker(run_id)
             case ResolveModel(name, download):
                 self._actions.resolve_model(name, download)
             case SendDatagram() | SendRequest() | SendAnswer() | OpenLink() | CloseLink():

@@ -6,6 +6,7 @@ in this process (management commands, a bare `check`).
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 from nodes.runtime.feed import Feed
@@ -29,6 +30,19 @@ class LogSource(Protocol):
         ...
 
 
+class Outcome(StrEnum):
+    """How far an operator's request has come when its answer is given."""
+
+    DONE = "done"
+    """It is so now, as far as it concerns anybody."""
+    BEGUN = "begun"
+    """It was taken up and goes on: answers run out, a model loads. The live view shows the rest."""
+    UNCONFIRMED = "unconfirmed"
+    """It was asked of other nodes, and not all of them have said yet that it is so."""
+    REFUSED = "refused"
+    """Nothing was changed; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorResult:
     """What became of an operator's request."""
@@ -38,6 +52,12 @@ class OperatorResult:
     """One sentence for people: the true outcome, or why not and what to do."""
     found: dict[str, Any] = field(default_factory=dict)
     """What was asked for, where an action answers with more than a sentence (a token, a list)."""
+    outcome: Outcome = Outcome.DONE
+    """What is not ok was refused, unless told otherwise."""
+
+    def __post_init__(self) -> None:
+        if not self.ok and self.outcome is Outcome.DONE:
+            object.__setattr__(self, "outcome", Outcome.REFUSED)
 
 
 class Operator(Protocol):
@@ -47,6 +67,10 @@ class Operator(Protocol):
     async def load(self, model: str) -> OperatorResult: ...
     async def restart(self, model: str) -> OperatorResult: ...
     async def stop(self) -> OperatorResult: ...
+    async def servable(self) -> OperatorResult:
+        """`found`: ``{"models": [{name, on_disk, size_bytes, fits, verdict, capabilities}]}``."""
+        ...
+
     async def why(self, model: str) -> OperatorResult:
         """`found`: ``{"why": document}``, see `nodes.mesh.reasons.why`."""
         ...
@@ -70,8 +94,17 @@ class Operator(Protocol):
         """Take a node that died or left off the lists; it may come back by itself."""
         ...
 
+    async def drain(self, node_id: str) -> OperatorResult:
+        """Let a node, this one (empty) or another, serve nothing until undrained or started again."""
+        ...
+
+    async def undrain(self, node_id: str) -> OperatorResult: ...
     async def revoke(self, node_id: str) -> OperatorResult:
         """Withdraw a node's membership for good, everywhere."""
+        ...
+
+    async def block(self, node_id: str) -> OperatorResult:
+        """Revoke, and take back the invite tokens by which the machine could come in anew."""
         ...
 
     async def diagnose(self, peer: str) -> OperatorResult:
@@ -80,6 +113,10 @@ class Operator(Protocol):
 
     async def approve(self, node_id: str) -> OperatorResult:
         """Let a waiting machine in (`pending/<node id>`)."""
+        ...
+
+    async def reject(self, node_id: str) -> OperatorResult:
+        """Tell a waiting machine that it is not let in."""
         ...
 
 

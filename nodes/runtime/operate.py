@@ -33,8 +33,12 @@ _ACTS: dict[str, _Act] = {
     "rotate": lambda operator, _subject, _: operator.rotate(),
     "forget": lambda operator, subject, _: operator.forget(subject),
     "revoke": lambda operator, subject, _: operator.revoke(subject),
+    "block": lambda operator, subject, _: operator.block(subject),
+    "drain": lambda operator, subject, _: operator.drain(subject),
+    "undrain": lambda operator, subject, _: operator.undrain(subject),
     "doctor": lambda operator, subject, _: operator.diagnose(subject),
     "approve": lambda operator, subject, _: operator.approve(subject),
+    "reject": lambda operator, subject, _: operator.reject(subject),
 }
 ACTIONS = tuple(_ACTS)
 """Every word."""

@@ -11,6 +11,7 @@ from typing import Protocol
 from nodes.mesh.ids import NodeId
 from nodes.runtime.address import Address
 from nodes.runtime.dial_errors import DialError
+from nodes.runtime.link import Link
 from nodes.runtime.link_watch import LinkWatch
 from nodes.runtime.streams import Stream
 from nodes.runtime.transport import Transport
@@ -32,6 +33,25 @@ class PeerStreams(Protocol):
         ...
 
 
+async def link_to(
+    transport: Transport, addresses: Sequence[Address], node_id: NodeId, limit_s: float
+) -> Link:
+    """Return the link to a peer, dialled within `limit_s` where it is down.
+
+    Raises:
+        DialError: no address led to it in time.
+    """
+    link = transport.links.get(node_id)
+    if link is not None and link.is_up:
+        return link
+    try:
+        # A dial that others began is shared, and may have more time than this one.
+        async with asyncio.timeout(limit_s):
+            return await transport.dial(addresses, node_id, limit_s)
+    except TimeoutError:
+        raise DialError({}) from None
+
+
 class DialledStreams:
     """`PeerStreams` over a transport."""
 
@@ -45,15 +65,8 @@ class DialledStreams:
 
     async def open(self, node_id: NodeId, kind: str, deadline_s: float) -> Stream:
         """See `PeerStreams`."""
-        link = self._transport.links.get(node_id)
-        if link is None or not link.is_up:
-            limit_s = min(deadline_s, DIAL_MAX_S)
-            try:
-                # A dial that others began is shared, and may have more time than this request.
-                async with asyncio.timeout(limit_s):
-                    link = await self._transport.dial(self._addresses(node_id), node_id, limit_s)
-            except TimeoutError:
-                raise DialError({}) from None
+        limit_s = min(deadline_s, DIAL_MAX_S)
+        link = await link_to(self._transport, self._addresses(node_id), node_id, limit_s)
         stream = await link.open_stream(kind)
         self._watch.add(link, stream)
         return stream

@@ -134,6 +134,16 @@ class JoinPendingError(TokenError):
     )
 
 
+class JoinRejectedError(TokenError):
+    """An operator of the mesh said no."""
+
+    code = "join_rejected"
+    sentence = (
+        "an operator of the mesh has not let this node in: ask them, then start it again; it may ask "
+        "anew in ten minutes."
+    )
+
+
 class JoinBusyError(TokenError):
     """The member is limiting how many join at a time."""
 
@@ -157,6 +167,7 @@ BY_CODE: dict[str, type[TokenError]] = {
         OwnTokenError,
         NodeRevokedError,
         JoinPendingError,
+        JoinRejectedError,
         JoinBusyError,
     )
 }

@@ -210,15 +210,6 @@ function grow() {
   area.style.height = `${area.scrollHeight}px`;
 }
 
-function startMenu() {
-  const menu = byId("chat-more");
-  menu.addEventListener("click", (event) => { if (event.target.closest(".menu-list button")) menu.open = false; });
-  menu.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && menu.open) { event.stopPropagation(); menu.open = false; menu.firstElementChild.focus(); }
-  });
-  addEventListener("pointerdown", (event) => { if (!event.target.closest("#chat-more")) menu.open = false; });
-}
-
 function renderEmpty() { if (!current.messages.length) scroller().replaceChildren(emptyState()); }
 
 function renderNote() {
@@ -275,7 +266,6 @@ export function startChat() {
     if (event.key === "Escape" && paneOpen()) { showPane(false); byId("conversations-toggle").focus(); }
   });
   for (const form of ["md", "json"]) byId(`export-${form}`).addEventListener("click", () => exportAs(current, form));
-  startMenu();
   startHead();
   startSettings();
   startAttachments();

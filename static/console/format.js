@@ -33,8 +33,8 @@ export function duration(seconds) {
   if (!(seconds >= 0)) return "–";
   if (seconds < 60) return `${Math.floor(seconds)}\u00a0s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)}\u00a0min`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)}\u00a0h ${Math.floor((seconds % 3600) / 60)}\u00a0min`;
-  return `${Math.floor(seconds / 86400)}\u00a0d ${Math.floor((seconds % 86400) / 3600)}\u00a0h`;
+  const two = (large, first, small, second) => `${Math.floor(seconds / large)}\u00a0${first}${seconds % large >= small ? ` ${Math.floor((seconds % large) / small)}\u00a0${second}` : ""}`;
+  return seconds < 86400 ? two(3600, "h", 60, "min") : two(86400, "d", 3600, "h");
 }
 
 /** A speed: with a decimal while it is small. */

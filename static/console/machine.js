@@ -1,5 +1,5 @@
 // "Add a machine": a fresh command, hidden until an operator asks; who waits; who has joined; which tokens hold.
-import { act } from "./actions.js";
+import { act, showOutcome } from "./actions.js";
 import { isOperator, post, reasonOf } from "./api.js";
 import { byId, button, el, keyed, setText, toast } from "./dom.js";
 import { ago, clock, duration } from "./format.js";
@@ -69,18 +69,24 @@ function renderJoined() {
   byId("join-idle").hidden = Boolean(known);
 }
 
+const decide = (action, label, id, kind) => button(label, () => act(action, id, store.get(`pending/${id}`).name ?? "", (told) => {
+  showOutcome(byId("pending-outcome"), told);
+  renderPending();
+}), { class: `button small ${kind}` });
+
 function renderPending() {
   const waiting = new Map(store.all("pending/").map((one) => [one.id, one]));
   keyed(byId("pending"), [...waiting.keys()], (id) => el("li", { class: "pending-row" },
     el("span", {}, el("b"), el("span", { class: "muted small-text" })),
-    isOperator() ? button("Approve", async () => act("approve", id, waiting.get(id)?.name ?? ""), { class: "button small primary" }) : null),
+    isOperator() ? el("span", { class: "row" }, decide("approve", "Approve", id, "primary"), decide("reject", "Turn away", id, "danger")) : null),
   (item, id) => {
     const { name, software, address, since } = waiting.get(id);
     const [title, facts] = item.firstElementChild.children;
     setText(title, name || String(id).slice(0, 12));
     setText(facts, [` ${String(id).slice(0, 12)}`, address, software && `version ${software}`, since && `asked ${ago(since)}`].filter(Boolean).join(" · "));
   });
-  byId("pending-card").hidden = !waiting.size;
+  byId("pending").hidden = !waiting.size;
+  byId("pending-card").hidden = !waiting.size && byId("pending-outcome").hidden;
   for (const badge of document.querySelectorAll(".pending-badge")) {
     badge.hidden = !waiting.size;
     setText(badge, waiting.size);
@@ -96,14 +102,16 @@ async function listTokens() {
     const good = new Map(tokens.filter((token) => !token.revoked).map((token) => [token.id, token]));
     keyed(byId("tokens"), [...good.keys()], (id) => el("li", { class: "pending-row" },
       el("span", {}, el("b"), el("span", { class: "muted small-text" })),
-      button("Revoke", async () => { if (await act("revoke_token", id)) listTokens(); }, { class: "button small danger" })),
+      button("Revoke", async () => {
+        if (await act("revoke_token", id, "", (told) => showOutcome(byId("tokens-outcome"), told))) listTokens();
+      }, { class: "button small danger" })),
     (item, id) => {
       const { label, uses_left: uses, clients_only: clients, expires_s: life } = good.get(id);
       const [title, facts] = item.firstElementChild.children;
       setText(title, label || id);
       setText(facts, ` ${[clients ? "clients only" : "full members", uses == null ? "any number of uses" : `${uses} uses left`, life > 1e8 ? `until ${clock(life)}` : `good for ${duration(life)}`].join(" · ")}`);
     });
-    byId("tokens-card").hidden = !good.size;
+    byId("tokens-card").hidden = !good.size && byId("tokens-outcome").hidden;
   } catch { /* the list stays as it was */ }
 }
 

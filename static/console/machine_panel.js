@@ -1,5 +1,5 @@
 // One machine: everything that is known of it, its story, and what may be done with it.
-import { act } from "./actions.js";
+import { act, showOutcome } from "./actions.js";
 import { isOperator } from "./api.js";
 import { byId, button, copyText, el, keyed, setBar, setFacts, setPill, setText } from "./dom.js";
 import { ago, bytes, clock, count, gb, ms, percent, rate } from "./format.js";
@@ -43,7 +43,7 @@ function factsOf(machine) {
     [machine.state === "pending" ? "Asked" : machine.you ? "" : "Since", machine.since && !machine.you ? ago(machine.since) : ""],
     ["Load", machine.models.length ? `${count(machine.busy, "request")} under way, ${rate(machine.speed)} tokens/s` : ""],
     ["Round trip", Number.isFinite(machine.rtt) ? ms(machine.rtt) : ""],
-    ["Bulk lane", machine.lane ? LANES[machine.lane] ?? machine.lane : machine.you || machine.state === "pending" ? "" : "None"],
+    ["Link", machine.you || machine.state === "pending" || GONE.has(machine.state) ? "" : machine.lane === "tcp" ? "QUIC, and the TCP lane for splits" : "QUIC"],
     ...splitFacts(machine),
     ...(machine.you ? ownFacts(me) : []),
     ["Version", `${machine.version || "–"}${other ? ` (this node: ${me.version})` : ""}`],
@@ -53,17 +53,20 @@ function factsOf(machine) {
 }
 
 function actionsOf(machine) {
-  if (machine.state === "pending") return [["approve", machine.id, "Approve", "primary"]];
-  const served = machine.models.map(({ name }) => name);
+  if (machine.state === "pending") return [["approve", machine.id, "Approve", "primary"], ["reject", machine.id, "Turn away", "danger"]];
+  const served = machine.models.filter(({ state }) => state !== "draining").map(({ name }) => name);
+  const drops = served.map((name) => ["drop", name, `Stop serving ${name} everywhere`, ""]);
+  const drain = machine.role === "drained" ? ["undrain", machine.id, "Let it serve again", "primary"] : ["drain", machine.id, "Drain", ""];
+  const out = [["revoke", machine.id, "Revoke", "danger"], ["block", machine.id, "Block", "danger"]];
+  if (machine.role === "client") return [["stop", "", "Stop this node", "danger"]];
   if (machine.you) {
     return [
-      ...served.map((name) => ["drop", name, `Stop serving ${name}`, ""]),
       ...served.map((name) => ["restart", name, `Restart the engine of ${name}`, ""]),
-      ["stop", "", "Drain and stop this node", "danger"],
+      ...drops, drain, ["stop", "", "Stop this node", "danger"],
     ];
   }
-  if (GONE.has(machine.state)) return [["forget", machine.id, "Forget", ""], ["revoke", machine.id, "Revoke and block", "danger"]];
-  return [...served.map((name) => ["drop", name, `Stop serving ${name}`, ""]), ["revoke", machine.id, "Revoke and block", "danger"]];
+  if (GONE.has(machine.state)) return [["forget", machine.id, "Forget", ""], ...out];
+  return [...drops, drain, ...out];
 }
 
 function renderActions(machine) {
@@ -71,9 +74,12 @@ function renderActions(machine) {
   keyed(byId("panel-actions"), [...found.keys()], (key) => {
     const [action, target, label, kind] = found.get(key);
     return button(label, async () => {
-      const asked = byId("panel").dataset.machine;
-      const told = await act(action, target, machine.name);
-      if (told) { outcome = { of: asked, ...told }; renderOutcome(); }
+      const of = byId("panel").dataset.machine;
+      await act(action, target, byId("panel-name").textContent, (told) => {
+        outcome = { of, ...told };
+        renderOutcome();
+        byId("panel-outcome").scrollIntoView({ block: "nearest" });
+      });
     }, { class: `button small ${kind}` });
   }, () => {});
   byId("panel-viewer").hidden = isOperator();
@@ -82,10 +88,7 @@ function renderActions(machine) {
 
 function renderOutcome() {
   const line = byId("panel-outcome");
-  const shown = outcome?.of === byId("panel").dataset.machine ? outcome : null;
-  line.hidden = !shown;
-  line.className = `callout ${shown?.ok ? "good" : "bad"}`;
-  setText(line, shown ? `${shown.ok ? "✓ " : "✕ "}${shown.text}` : "");
+  showOutcome(line, outcome?.of === byId("panel").dataset.machine ? outcome : null);
 }
 
 function renderModels(machine) {

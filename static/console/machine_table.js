@@ -3,7 +3,7 @@ import { byId, el, keyed, setAttribute, setPill, setText } from "./dom.js";
 import { gb, ms, rate } from "./format.js";
 import { LANES, roleOf, standing } from "./machines.js";
 
-const ORDER = ["failed", "dead", "suspect", "late", "pending", "stopping", "starting", "waiting", "alive", "serving", "left"];
+const ORDER = ["failed", "dead", "suspect", "late", "pending", "stopping", "draining", "starting", "drained", "waiting", "alive", "serving", "left"];
 const text = (machine) => [machine.name, machine.id, roleOf(machine), standing(machine)[2], machine.version, ...machine.models.map((model) => model.name)].join(" ").toLowerCase();
 
 /** name -> [heading, sort value, class for the narrow screen] */

@@ -13,11 +13,13 @@ export const STANDING = {
   starting: ["busy", "◐", "Starting", "Its model is not ready yet."],
   waiting: ["idle", "○", "Waiting", "It has nothing to serve."],
   failed: ["bad", "✕", "Failed", "It cannot serve what it was asked for."],
+  draining: ["busy", "◑", "Draining", "It takes no new requests; open answers may finish."],
+  drained: ["idle", "‖", "Drained", "It serves nothing and takes nothing up until it is undrained or started again."],
   stopping: ["busy", "◑", "Stopping", "Open answers may finish; then it leaves."],
 };
 export const standing = (machine) => STANDING[machine.state] ?? ["idle", "○", String(machine.state || "Unknown"), ""];
 
-const ROLES = { host: "Host", worker: "Worker", standby: "Standby", client: "Client", pending: "Not a member" };
+const ROLES = { host: "Host", worker: "Worker", standby: "Standby", client: "Client", drained: "Drained", pending: "Not a member" };
 export const roleOf = (machine) => ROLES[machine.role] ?? String(machine.role || "–");
 
 export const GONE = new Set(["dead", "left"]);
@@ -49,11 +51,17 @@ function myself(me, models) {
   };
 }
 
+/** A drained machine says so by its role; while an engine still ends there, open answers may finish. */
+function stateOf(peer, models) {
+  if (peer.role !== "drained" || peer.state !== "alive") return peer.state;
+  return models.length ? "draining" : "drained";
+}
+
 function fromPeer(peer, known) {
   // What it says of itself counts; the models' own hosts know states and slots.
   const models = known.length ? known : texts(peer.serving).map((name) => ({ name, state: "ready", busy: 0, slots: 0, speed: 0 }));
   return {
-    id: String(peer.id), name: peer.name || String(peer.id).slice(0, 12), you: false, role: peer.role, state: peer.state,
+    id: String(peer.id), name: peer.name || String(peer.id).slice(0, 12), you: false, role: peer.role, state: stateOf(peer, models),
     models: GONE.has(peer.state) ? [] : models, offeredGb: number(peer.vram_gb), usedGb: number(peer.used_gb),
     busy: number(peer.in_flight), speed: number(peer.tokens_per_s), version: peer.version || "",
     rtt: peer.rtt_ms, lane: peer.lane, since: peer.since, addresses: texts(peer.addresses),

@@ -26,7 +26,10 @@ function figures(all) {
   const sum = (key) => here.reduce((total, machine) => total + machine[key], 0);
   const [used, offered] = [sum("usedGb"), sum("offeredGb")];
   setText(byId("fig-machines"), whole(here.length));
-  setText(byId("fig-machines-note"), gone ? `${gone} gone` : here.length > 1 ? "all reachable" : "just this one");
+  const silent = here.filter((machine) => ["late", "suspect"].includes(machine.state)).length;
+  const drained = here.filter((machine) => machine.role === "drained").length;
+  const notes = [silent && `${silent} slow to answer`, drained && `${drained} drained`, gone && `${gone} gone`].filter(Boolean).map((note) => `· ${note}`).join(" ");
+  setText(byId("fig-machines-note"), notes || (here.length > 1 ? "all reachable" : "just this one"));
   setText(byId("fig-models"), whole(warm));
   setText(byId("fig-models-note"), models.length > warm ? `of ${models.length} known` : warm ? "ready to answer" : "none yet");
   setText(byId("fig-memory"), gb(used));
@@ -35,7 +38,7 @@ function figures(all) {
   const requests = models.reduce((total, model) => total + (model.requests_per_s || 0), 0);
   const speed = models.reduce((total, model) => total + (model.tokens_per_s || 0), 0);
   setText(byId("fig-speed"), rate(speed));
-  setText(byId("fig-speed-note"), `tokens/s, ${requests.toFixed(1)} requests/s`);
+  setText(byId("fig-speed-note"), `tokens/s · ${requests.toFixed(1)} req/s`);
   summary(here, warm);
 }
 

@@ -1,5 +1,5 @@
 // The models: short on the mesh view, in full on their own.
-import { act, perform } from "./actions.js";
+import { act, perform, showOutcome } from "./actions.js";
 import { isOperator } from "./api.js";
 import { byId, button, el, keyed, setBar, setFacts, setPill, setText } from "./dom.js";
 import { bytes, count, duration, gb, large, ms, whole } from "./format.js";
@@ -11,6 +11,7 @@ import { showWhy } from "./why.js";
 export function standing(model) {
   if (model.state === "failed") return ["bad", "Failed"];
   if (model.state === "draining") return ["busy", "Draining"];
+  if (model.state === "drained") return ["idle", "Drained"];
   if (model.status === "warm") return ["good", "Ready"];
   if (model.status === "loading") return ["busy", model.state === "resolving" ? "Fetching" : "Loading"];
   return ["idle", model.state === "waiting" ? "Waiting" : "Cold"];
@@ -25,11 +26,26 @@ function progressParts() {
     el("div", { class: "bar", role: "progressbar", "aria-label": "Loading", "aria-valuemin": 0, "aria-valuemax": 100 }, el("span")));
 }
 
+const SPEED_OVER_S = 20;
+const fetched = new Map(); // model -> [{at, done}] of the last seconds of its download
+
+/** Bytes per second of a download, from what it had a moment ago; null while that says nothing yet. */
+function speedOf(model, share) {
+  if (model.state !== "resolving" || !model.size_bytes || model.phase !== "downloading") { fetched.delete(model.name); return null; }
+  const now = performance.now() / 1000;
+  const done = share * model.size_bytes;
+  const seen = (fetched.get(model.name) ?? []).filter((one) => now - one.at < SPEED_OVER_S && one.done <= done);
+  if (!seen.length || seen.at(-1).done < done) seen.push({ at: now, done });
+  fetched.set(model.name, seen);
+  return now - seen[0].at > 1 ? (done - seen[0].done) / (now - seen[0].at) : null;
+}
+
 function progressWords(model, share) {
   if (share == null) return "";
   const parts = [`${Math.round(share * 100)} %`];
   if (model.state === "resolving" && model.size_bytes) parts.push(`of ${bytes(model.size_bytes)}`);
-  if (model.bytes_per_s > 0) parts.push(`${bytes(model.bytes_per_s)}/s`, `${duration((1 - share) * model.size_bytes / model.bytes_per_s)} left`);
+  const speed = model.bytes_per_s ?? speedOf(model, share);
+  if (speed > 0 && model.size_bytes) parts.push(`${bytes(speed)}/s`, `${duration((1 - share) * model.size_bytes / speed)} left`);
   return parts.join(" · ");
 }
 
@@ -100,6 +116,11 @@ function needOf(model) {
   return model.need_bytes && model.state === "waiting" ? `It needs ${gb(model.need_bytes / 1e9)} of free memory.` : "";
 }
 
+function draftOf(model) {
+  if (!model.draft || !Number.isFinite(model.draft_acceptance)) return model.draft;
+  return `${model.draft}: ${Math.round(100 * model.draft_acceptance)} % of ${whole(model.draft_tokens)} guesses right`;
+}
+
 function factsOf(model) {
   return [
     ["Size", model.size_bytes ? bytes(model.size_bytes) : ""], ["Memory needed", model.need_bytes ? bytes(model.need_bytes) : ""],
@@ -109,7 +130,7 @@ function factsOf(model) {
     ["Requests", `${whole(model.requests ?? 0)} (${(model.requests_per_s ?? 0).toFixed(1)}/s)`],
     ["Tokens", `${whole(model.tokens ?? 0)} (${(model.tokens_per_s ?? 0).toFixed(1)}/s)`],
     ["First token", Number.isFinite(model.ttfb_p50_ms) ? ms(model.ttfb_p50_ms) : ""], ["Engine starts", model.starts ? whole(model.starts) : ""],
-    ["Draft model", model.draft], ["On disk of", (model.on_disk ?? []).map(nameOf).join(", ")],
+    ["Draft model", draftOf(model)], ["On disk of", (model.on_disk ?? []).map(nameOf).join(", ")],
     ["Asked for by", (model.wanted_by ?? []).map(nameOf).join(", ")], ["Dropped", model.dropped ? "Yes: load it to serve it again" : ""],
   ];
 }
@@ -136,16 +157,9 @@ function renderActions(card, model) {
   const found = new Map(isOperator() ? actionsOf(model).map((one) => [one[0], one]) : []);
   keyed(card.querySelector(".card-actions"), [...found.keys()], (action) => {
     const [, label, kind] = found.get(action);
-    return button(label, async () => told(card.querySelector(".outcome"), await act(action, card.dataset.key)), { class: `button small ${kind}` });
+    return button(label, () => act(action, card.dataset.key, "", (told) => showOutcome(card.querySelector(".outcome"), told)), { class: `button small ${kind}` });
   }, () => {});
   card.querySelector(".card-actions").hidden = !found.size;
-}
-
-function told(line, outcome) {
-  if (!outcome) return;
-  line.hidden = false;
-  line.className = `callout outcome ${outcome.ok ? "good" : "bad"}`;
-  setText(line, `${outcome.ok ? "✓ " : "✕ "}${outcome.text}`);
 }
 
 function renderCard(card, model) {
@@ -169,6 +183,8 @@ function renderRows() {
   keyed(byId("serving"), [...models.keys()], createRow, (row, name) => renderRow(row, models.get(name)));
   byId("serving-empty").hidden = models.size > 0;
   byId("try-chat").hidden = store.warmModels().length === 0;
+  byId("use-code").hidden = models.size === 0;
+  byId("serve-one").hidden = models.size > 0;
 }
 
 function renderCards() {
@@ -178,8 +194,6 @@ function renderCards() {
   const of = (status) => [...models.values()].filter((model) => model.status === status).length;
   const words = [["warm", "ready to answer"], ["loading", "loading"], ["cold", "cold"]].filter(([status]) => of(status)).map(([status, word]) => `${of(status)} ${word}`);
   setText(byId("models-summary"), words.length ? `${words.join(", ")}.` : "");
-  const known = byId("known-models");
-  keyed(known, [...models.keys()], (name) => el("option", { value: name }), () => {});
 }
 
 async function serve(event) {
@@ -188,10 +202,29 @@ async function serve(event) {
   if (!name) return;
   const send = byId("serve-send");
   send.disabled = true;
+  showOutcome(byId("serve-outcome"), { outcome: "asked", text: `Looking for ${name}.` });
   const outcome = await perform("load", name);
   send.disabled = false;
-  told(byId("serve-outcome"), outcome);
+  showOutcome(byId("serve-outcome"), outcome);
   if (outcome.ok) byId("serve-name").value = "";
+}
+
+/** What can be named: fetched when it is looked for, since disk and catalogue seldom change. */
+async function renderServable() {
+  let found = [];
+  try {
+    const response = await fetch("/api/servable");
+    if (response.ok) found = (await response.json()).models;
+  } catch { /* the connection's own pill says so */ }
+  const models = new Map(found.map((model) => [model.name, model]));
+  keyed(byId("known-models"), [...models.keys()], (name) => el("option", { value: name }), () => {});
+  keyed(byId("servable-list"), [...models.keys()], (name) => el("li", { class: "pending-row" }, el("span", {}, el("b"), el("span", { class: "muted small-text" })),
+    button("Choose", () => { byId("serve-name").value = name; byId("serve-name").focus(); }, { class: "button small", "aria-label": `Choose ${name}` })),
+  (item, name) => {
+    const { size_bytes: size, on_disk: here, fits, verdict } = models.get(name);
+    setText(item.firstElementChild.firstElementChild, name);
+    setText(item.firstElementChild.lastElementChild, ` ${[here ? "on this disk" : "to be downloaded", bytes(size), fits ? "fits here" : `does not fit here (${verdict})`].join(" · ")}`);
+  });
 }
 
 export function startModels() {
@@ -200,4 +233,6 @@ export function startModels() {
   lit.addEventListener("change", rows);
   byId("serve").hidden = !isOperator();
   byId("serve").addEventListener("submit", serve);
+  byId("servable").addEventListener("toggle", () => { if (byId("servable").open) renderServable(); });
+  byId("serve-name").addEventListener("focus", renderServable, { once: true });
 }

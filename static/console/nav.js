@@ -24,7 +24,19 @@ function show(moveFocus) {
   }
 }
 
+/** A menu closes when something else is pressed, by Escape, and once something of it was chosen. */
+function closeMenus() {
+  const open = () => [...document.querySelectorAll("details.menu[open]")];
+  addEventListener("pointerdown", (event) => { for (const menu of open()) if (!menu.contains(event.target)) menu.open = false; });
+  addEventListener("click", (event) => { if (event.target.closest(".menu-list a, .menu-list button")) for (const menu of open()) menu.open = false; });
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of open()) { event.stopPropagation(); menu.open = false; menu.firstElementChild.focus(); }
+  }, { capture: true });
+}
+
 export function startNav() {
+  closeMenus();
   addEventListener("hashchange", () => show(true));
   show(false);
 }

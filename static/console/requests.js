@@ -7,6 +7,7 @@ import { nameOf } from "./machines.js";
 const LIST_EVERY_MS = 2000;
 const CHARTS_EVERY_MS = 10_000;
 const SHOWN_MAX = 100;
+const phone = matchMedia("(max-width: 860px)"); // as layout.css: fewer columns, the rest is in the row's detail
 let charts = {};
 let open = "";
 let found = [];
@@ -80,9 +81,9 @@ function renderCharts() {
 
 function createRow(id) {
   const toggle = el("button", { type: "button", class: "row-name", "aria-expanded": "false" });
-  const row = el("tr", {}, el("td", { class: "num" }, toggle), el("td", {}, el("span", { class: "pill" })), el("td"), el("td"), el("td", { class: "wide-only" }),
-    el("td", { class: "num" }), el("td", { class: "num wide-only" }), el("td", { class: "num wide-only" }), el("td", { class: "num wide-only" }));
-  const more = el("tr", { class: "request-more", hidden: true }, el("td", { colspan: "9" }));
+  const row = el("tr", {}, el("td", { class: "num" }, toggle), el("td", {}, el("span", { class: "pill" })), el("td"), el("td", { class: "wide-only" }), el("td", { class: "wide-only" }),
+    el("td", { class: "num wide-only" }), el("td", { class: "num wide-only" }), el("td", { class: "num wide-only" }), el("td", { class: "num wide-only" }));
+  const more = el("tr", { class: "request-more", hidden: true }, el("td"));
   const body = el("tbody", {}, row, more);
   row.addEventListener("click", () => { open = open === id ? "" : id; renderList(); });
   return body;
@@ -103,6 +104,7 @@ function renderRow(body, request) {
   setText(tokens, request.tokens ? whole(request.tokens) : "–");
   setText(retries, triesOf(request).length || "–");
   more.hidden = !shown;
+  setAttribute(more.firstElementChild, "colspan", phone.matches ? 3 : 9);
   if (shown) renderMore(more.firstElementChild, request);
 }
 
@@ -110,7 +112,7 @@ function renderMore(cell, request) {
   const lines = sentencesOf(request);
   for (const one of triesOf(request)) if (!lines.some((line) => line.includes(one.reason))) lines.push(`${one.name ?? nameOf(one.node)}: ${one.reason}`);
   const candidates = (request.candidates ?? []).map((one) => [one.name ?? nameOf(one.node), one.reason, one.score != null && `score ${one.score}`].filter(Boolean).join(", "));
-  const facts = [`Status ${request.status || "none"}`, request.streamed ? "streamed" : "in one piece", request.prompt_tokens && `${whole(request.prompt_tokens)} tokens read`, `request ${request.id}`].filter(Boolean).join(" · ");
+  const facts = [nodeOf(request), `Status ${request.status || "none"}`, request.streamed ? "streamed" : "in one piece", request.prompt_tokens && `${whole(request.prompt_tokens)} tokens read`, phone.matches && Number.isFinite(request.ttfb_ms) && `first byte after ${ms(request.ttfb_ms)}`, phone.matches && request.tokens && `${whole(request.tokens)} tokens`, `request ${request.id}`].filter(Boolean).join(" · ");
   const wanted = [...lines.map((line) => ["p", line]), ...(candidates.length ? [["p", `Candidates in order: ${candidates.join("; ")}.`]] : []), ["p", facts]];
   if (cell.dataset.said === JSON.stringify(wanted)) return;
   cell.dataset.said = JSON.stringify(wanted);
@@ -143,6 +145,7 @@ export function startRequests() {
   byId("requests-span").addEventListener("change", loadCharts);
   for (const id of ["requests-by", "ttfb-of"]) byId(id).addEventListener("change", () => figures && renderCharts());
   byId("requests-pause").addEventListener("change", loadList);
+  phone.addEventListener("change", renderList);
   const all = () => { loadList(); loadCharts(); };
   addEventListener("viewshown", ({ detail }) => { if (detail === "requests") all(); });
   document.addEventListener("visibilitychange", all);

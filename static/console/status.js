@@ -1,12 +1,9 @@
 // Header and notices.
 import { byId, el, keyed, setPill, setText } from "./dom.js";
+import { standing } from "./machines.js";
 import { live } from "./socket.js";
 import { store } from "./store.js";
 
-const STATES = {
-  serving: ["good", "Serving"], starting: ["busy", "Starting"], waiting: ["busy", "Waiting"],
-  failed: ["bad", "Failed"], stopping: ["busy", "Stopping"],
-};
 const PHASES = {
   connecting: ["busy", "Connecting"], live: ["good", "Live"],
   reconnecting: ["busy", "Reconnecting"], stale: ["bad", "Not live: reconnecting"],
@@ -15,8 +12,8 @@ function renderNode() {
   const node = store.get("node");
   setText(byId("node-name"), node.name || "Unnamed node");
   byId("node-name").classList.remove("skeleton");
-  const [tone, word] = STATES[node.state] ?? ["idle", node.state || "Unknown"];
-  setPill(byId("node-state"), tone, word);
+  const [tone, sign, word] = standing(node);
+  setPill(byId("node-state"), tone, word, sign);
 }
 
 function renderNotices() {

@@ -157,7 +157,7 @@ function renderBox(node, machine, { selected, lit, mine, share }) {
   setText(top.children[0], sign);
   setText(top.children[1], machine.name);
   setText(top.children[2], machine.you ? "you" : "");
-  setText(role, `${word} · ${roleOf(machine)}${Number.isFinite(share) ? ` · ${percent(share)} of a split` : ""}`);
+  setText(role, `${word === roleOf(machine) ? word : `${word} · ${roleOf(machine)}`}${Number.isFinite(share) ? ` · ${percent(share)} of a split` : ""}`);
   setText(models, machine.models.map((model) => model.name).join(", "));
   bar.hidden = !machine.offeredGb;
   bar.firstElementChild.style.setProperty("--share", `${Math.round(Math.min(1, machine.usedGb / (machine.offeredGb || 1)) * 100)}%`);

@@ -27,11 +27,13 @@ function tiersOf(machines, splits) {
     for (const id of [split.host, ...workers]) placed.add(id);
   }
   const rest = [...here.values()].filter((m) => !placed.has(m.id));
-  const hosting = (m) => m.role === "host" || m.models.length > 0;
+  const drained = (m) => m.role === "drained";
+  const hosting = (m) => !drained(m) && (m.role === "host" || m.models.length > 0);
   const ids = (test) => machines.filter(test).map((m) => m.id);
   const lone = rest.filter(hosting).map((m) => m.id);
   const below = [
-    { label: "Standing by", ids: rest.filter((m) => !hosting(m)).map((m) => m.id) },
+    { label: "Standing by", ids: rest.filter((m) => !hosting(m) && !drained(m)).map((m) => m.id) },
+    { label: "Drained", ids: rest.filter(drained).map((m) => m.id) },
     { label: "Asking to join", ids: ids((m) => m.state === "pending") },
     { label: "Gone", ids: ids((m) => GONE.has(m.state)) },
   ];
@@ -100,8 +102,8 @@ function linksOf(machines, splits, places, words, selected) {
   const me = machines.find((machine) => machine.you);
   if (!me) return links;
   for (const machine of machines) {
-    // A star of many lines says nothing: beyond a few machines only the chosen one's is drawn.
-    if (!words && machine.id !== selected) continue;
+    // A star of many lines says nothing, and beside a split it would run through its boxes.
+    if ((!words || splits.length) && machine.id !== selected) continue;
     const pair = [me.id, machine.id].sort().join();
     if (machine.you || machine.state === "pending" || joined.has(pair)) continue;
     links.push({ key: `mesh/${machine.id}`, kind: GONE.has(machine.state) ? "gone" : "mesh", from: me.id, to: machine.id, via: machine.lane, rtt: machine.rtt, state: machine.state, words });

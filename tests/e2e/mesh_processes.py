@@ -23,7 +23,7 @@ class MeshProcesses:
         self, name: str, *args: str, join: str | None = None, until: str = "open", **env: str
     ) -> NodeProcess:
         """Start a node; started again under a name of before it has the same home and so the same key."""
-        words = ["--name", name, "--no-console", *args]
+        words = ["--name", name, *(() if "--console" in args else ("--no-console",)), *args]
         if join is not None:
             words += ["--join", join]
         made: Any = NodeProcess  # the keywords are variables of the environment

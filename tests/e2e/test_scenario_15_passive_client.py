@@ -40,6 +40,23 @@ def test_client_lists_every_model_and_is_answered_by_its_host(
     assert not (c.home / "key").exists(), "a client's identity is in memory"
 
 
+def test_client_tells_what_its_mesh_serves_and_steers_nothing(
+    made: MeshProcesses, models_dir: Path
+) -> None:
+    a, _ = two_hosts(made, models_dir)
+    c = made.start("lite", "--client", join=made.token("box-a"))
+    c.wait_for(lambda: served(c) == {"tiny", "draft"}, "both models")
+    port = ("--port", str(c.port))
+    told = c.command("why", "draft", *port)
+    assert (told.returncode, "answered by box-b" in told.stdout) == (0, True), told
+    for word in ("drop", "unload", "load", "restart"):
+        refused = c.command(word, "draft", *port)
+        assert (refused.returncode, "full member" in refused.stderr) == (1, True), refused
+    assert served(a) == {"tiny", "draft"}
+    elsewhere = a.command("restart", "draft")
+    assert (elsewhere.returncode, "served by box-b" in elsewhere.stderr) == (1, True), elsewhere
+
+
 def test_client_goes_on_when_the_node_that_gave_its_table_dies(
     made: MeshProcesses, models_dir: Path
 ) -> None:

@@ -1,6 +1,9 @@
 """Scenarios 7 and 9 with real engines: a joiner takes what the mesh needs; a drop reaches who serves it."""
 
+import json
 import shutil
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +80,29 @@ def test_scenario_9_drop_from_any_node_ends_the_host_and_leaves_the_others(
     again = c.command("load", "GLM-4.7-Flash")
     assert again.returncode == 0, again.stderr
     a.wait_for(lambda: both(a), "both models again")
+
+
+def test_scenario_9_stream_that_runs_at_the_drop_comes_to_its_end_and_then_the_host_leaves(
+    made: MeshProcesses, folder: Path
+) -> None:
+    a = seeder(made, folder)
+    b = made.start("box-b", "--models-dir", str(folder), join=made.token("box-a"), until="ready")
+    a.wait_for(lambda: both(a), "both models")
+    body = {"model": "GLM-4.7-Flash", "prompt": "mesh", "stream": True, "max_tokens": 3000}
+    asked_at = urllib.request.Request(
+        f"{a.api}/v1/completions", json.dumps(body | {"ignore_eos": True}).encode()
+    )
+    with urllib.request.urlopen(asked_at, timeout=60) as stream:
+        assert stream.readline().startswith(b"data: ")
+        began = time.monotonic()
+        secret = (a.home / "run" / "secret").read_text().strip()
+        dropped = a.post("/mesh/drop", {"model": "GLM-4.7-Flash"}, Authorization=f"Bearer {secret}")
+        assert (dropped[0], time.monotonic() - began < 3.0) == (200, True), dropped
+        for node in (a, b):
+            assert node.post("/v1/completions", body)[0] == 404
+        assert b.process.poll() is None, "the stream still runs"
+        assert b"[DONE]" in stream.read()
+    assert b.wait_exit(20) == 0
 
 
 def test_standby_takes_over_when_a_model_loses_its_last_host(

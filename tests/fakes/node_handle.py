@@ -36,6 +36,7 @@ def model_entry(name: str, **changes: Any) -> dict[str, Any]:
         "capabilities": ["tools"], "need_bytes": 40_000_000, "node_count": 1, "nodes": [NODE_ID],
         "starts": 1, "in_flight": 0, "requests": 12, "tokens": 3456, "requests_per_s": 0.2,
         "tokens_per_s": 41.5, "ttfb_p50_ms": 8.0, "draft": None,
+        "draft_tokens": 0, "draft_acceptance": None,
     }  # fmt: skip
     return {**entry, **changes}
 
@@ -114,8 +115,20 @@ class ScriptedOperator:
     async def revoke(self, node_id: str) -> OperatorResult:
         return await self._note("revoke", node_id)
 
+    async def block(self, node_id: str) -> OperatorResult:
+        return await self._note("block", node_id)
+
+    async def drain(self, node_id: str) -> OperatorResult:
+        return await self._note("drain", node_id)
+
+    async def undrain(self, node_id: str) -> OperatorResult:
+        return await self._note("undrain", node_id)
+
     async def approve(self, node_id: str) -> OperatorResult:
         return await self._note("approve", node_id)
+
+    async def reject(self, node_id: str) -> OperatorResult:
+        return await self._note("reject", node_id)
 
     async def rotate(self) -> OperatorResult:
         return await self._note("rotate", "")
@@ -125,6 +138,15 @@ class ScriptedOperator:
 
     async def diagnose(self, peer: str) -> OperatorResult:
         return await self._note("diagnose", peer)
+
+    async def servable(self) -> OperatorResult:
+        models = [
+            {"name": "qwen3-8b", "on_disk": True, "size_bytes": 5 * 10**9, "fits": True,
+             "verdict": "yes, 8,192 tokens", "capabilities": ["tools"]},
+            {"name": "GLM-4.7-Flash", "on_disk": False, "size_bytes": 18 * 10**9, "fits": False,
+             "verdict": "no: 7.8 GB short", "capabilities": []},
+        ]  # fmt: skip
+        return OperatorResult(True, "2 models.", {"models": models})
 
     async def tokens(self) -> OperatorResult:
         result = await self._note("tokens", "")

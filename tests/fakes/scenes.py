@@ -221,6 +221,25 @@ def dead() -> Scene:
     return scene
 
 
+def drained() -> Scene:
+    """The host of a model was drained, and another machine loads its model."""
+    scene = three()
+    scene.state[f"peer/{peer_id(1)}"] |= {
+        "role": "drained", "serving": [], "vram_gb": 0.0, "used_gb": 0.0, "in_flight": 0,
+        "tokens_per_s": 0.0,
+    }  # fmt: skip
+    loads = host_of(peer_id(2), state="loading", in_flight=0, tokens_per_s=0.0, ttfb_p50_ms=None)
+    scene.state["model/llama-3.3-70b"] |= {
+        "status": "loading", "state": "loading", "node_count": 0, "nodes": [], "hosts": [loads],
+        "in_flight": 0, "requests_per_s": 0.0, "tokens_per_s": 0.0, "ttfb_p50_ms": None,
+    }  # fmt: skip
+    scene.history += [
+        event("barn is drained: it takes no new requests; open answers may finish.", 12, node=peer_id(1)),
+        event("cellar takes llama-3.3-70b up.", 9, model="llama-3.3-70b", node=peer_id(2)),
+    ]  # fmt: skip
+    return scene
+
+
 def loading() -> Scene:
     """One model loads, another is being downloaded, a third stands cold."""
     state = _base()
@@ -277,6 +296,7 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "one": one,
     "three": three,
     "dead": dead,
+    "drained": drained,
     "split": split,
     "twelve": lambda: many(12),
     "hundred": lambda: many(100),

@@ -94,7 +94,7 @@ async def test_actions_answer_with_the_true_outcome() -> None:
     handle = Handle()
     assert (await ask("/mesh/drop", b'{"model": "m"}', handle=handle))[0] == 200
     status, said, _ = await ask("/mesh/load", b'{"model": "x"}', handle=handle)
-    assert (status, said) == (409, {"ok": False, "text": "no such model"})
+    assert (status, said) == (409, {"ok": False, "outcome": "refused", "text": "no such model"})
     assert handle.operator.asked == [("drop", "m"), ("load", "x")]
 
 

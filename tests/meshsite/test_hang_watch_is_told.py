@@ -31,7 +31,7 @@ async def node(tmp_path: Path) -> Any:
     home = enter(tmp_path / "home", ephemeral=False)
     ends = Endpoints(1, None, "http://localhost:1", None)
     made = build_node(Options(bind_ip="127.0.0.1"), home, lambda quic_port: ends)
-    made._supervisor = SupervisorSeen()  # type: ignore[assignment]
+    made.engines._supervisor = SupervisorSeen()  # type: ignore[assignment]
     yield made
     await asyncio.sleep(0)
     home.close()
@@ -39,13 +39,13 @@ async def node(tmp_path: Path) -> Any:
 
 async def test_requests_that_pile_up_at_a_frozen_engine_do_not_hide_it(node: RunningNode) -> None:
     node._load_changed(sample(1, 10))
-    node._supervisor.active.clear()  # type: ignore[union-attr]
+    node.engines._supervisor.active.clear()  # type: ignore[union-attr]
     for waiting in range(2, 9):
         node._load_changed(sample(waiting, 10, tokens_per_s=10.0 - waiting))
-    assert node._supervisor.active == []  # type: ignore[union-attr]
+    assert node.engines._supervisor.active == []  # type: ignore[union-attr]
 
 
 async def test_tokens_that_flow_are_a_sign_of_life(node: RunningNode) -> None:
     node._load_changed(sample(1, 10))
     node._load_changed(sample(1, 12))
-    assert node._supervisor.active == ["tiny", "tiny"]  # type: ignore[union-attr]
+    assert node.engines._supervisor.active == ["tiny", "tiny"]  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ import pytest
 
 from meshsite import settings
 from meshsite.options import Options, OptionsError, parse
+from meshsite.told import serving_options
 from nodes.mesh.config import PROFILES
 
 
@@ -85,6 +86,12 @@ def test_key_file_is_read_without_its_line_end(environ: dict[str, str], tmp_path
         ["--max-vram", "nan"],
         ["--parallel", "0"],
         ["--stop-grace", "-1"],
+        ["--tensor-split", "0.5"],
+        ["--tensor-split", "0.5,x"],
+        ["--tensor-split", "0,0"],
+        ["--tensor-split", "1,-1"],
+        ["--tensor-split", "nan,1"],
+        ["--tensor-split", ",".join(["1"] * 65)],
         ["--mod", "x"],
         ["--unknown"],
     ],
@@ -93,6 +100,25 @@ def test_malformed_flags_end_with_a_usage_error(environ: dict[str, str], words: 
     with pytest.raises(SystemExit) as ended:
         parse(words)
     assert ended.value.code == 2
+
+
+def test_split_and_its_shares_reach_the_serving_half(environ: dict[str, str]) -> None:
+    options = serving_options(parse(["--split", "--tensor-split", "0.6,0.4"]))
+    assert (options.force_split, options.tensor_split) == (True, (0.6, 0.4))
+    environ |= {"--split": "1", "--tensor-split": "2,1,1"}
+    options = serving_options(parse([]))
+    assert (options.force_split, options.tensor_split) == (True, (2.0, 1.0, 1.0))
+    environ.clear()
+    options = serving_options(parse([]))
+    assert (options.force_split, options.tensor_split) == (False, None)
+
+
+def test_shares_that_make_no_sense_are_told_with_an_example(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--tensor-split", "60%,40%"])
+    assert "60%,40% is not a list of 2 to 64 shares, such as 0.6,0.4" in capsys.readouterr().err
 
 
 def test_malformed_environment_is_a_usage_error_too(environ: dict[str, str]) -> None:

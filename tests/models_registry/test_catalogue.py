@@ -78,3 +78,16 @@ def test_a_draft_on_disk_is_paired_when_its_vocabulary_matches(
         draft_for(model, (dataclasses.replace(draft, vocab_size=draft.vocab_size + 500),)) is None
     )
     assert draft_for(other, (draft,)) is None
+
+
+def test_pairs_are_known_in_every_quantisation(tiny_model: Path, draft_model: Path) -> None:
+    model = dataclasses.replace(read_facts(tiny_model), name=ModelName("Qwen2.5-3B-Instruct-Q8_0"))
+    small = read_facts(draft_model)
+    own = dataclasses.replace(small, name=lookup("Qwen2.5-0.5B").stem, size_bytes=400)
+    large, little = (
+        dataclasses.replace(small, name=ModelName(f"Qwen2.5-0.5B-Instruct-{q}"), size_bytes=size)
+        for q, size in (("f16", 900), ("Q3_K_M", 300))
+    )
+    assert draft_for(model, (large, little)) == little
+    assert draft_for(model, (large, little, own)) == own
+    assert draft_for(model, (dataclasses.replace(little, vocab_size=1),)) is None

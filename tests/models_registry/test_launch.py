@@ -1,6 +1,7 @@
 """The exact command lines, for both spellings of the engine."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def model(name: str = "tiny", capabilities: frozenset[Capability] = CHAT) -> Mod
 PLAN = ServerPlan(RunId(1), model(), context=4096, parallel=2)
 
 
-def argv(engine: Engine, plan: ServerPlan, **more: list[str]) -> str:
+def argv(engine: Engine, plan: ServerPlan, **more: Any) -> str:
     return " ".join(server_argv(engine, plan, port=7001, threads=3, **more))
 
 

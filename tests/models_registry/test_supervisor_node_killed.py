@@ -15,7 +15,7 @@ import pytest
 from models_registry.children import reap, recorded
 from models_registry.guard import identity
 from models_registry.supervision.engine_http import ask
-from models_registry.supervision.engine_run import free_port
+from models_registry.supervision.rpc_server import free_port
 from tests.models_registry.real_engine import real_engine
 from tests.models_registry.supervising import gone, until
 

@@ -9,10 +9,14 @@ from typing import Any
 
 from tests.sim.measure import print_table
 from tests.sim.serving_swarm import ServingSwarm
+from tests.sim.split_swarm import SplitSwarm
 from tests.sim.wide_swarm import WIDE_FROM, swarm_of
 
 Kind = Callable[[int], Any]
 """Makes the swarm of a seed: `swarm_of` of membership alone, `ServingSwarm` of whole nodes."""
+
+
+KINDS: dict[str, Kind] = {"serving": ServingSwarm, "split": SplitSwarm}
 
 
 def replay(kind: Kind, seed: int) -> int:
@@ -29,7 +33,7 @@ def swarm(kind: Kind, first: int, count: int) -> int:
         findings = kind(seed).run()
         if findings:
             failed += 1
-            of = " OF=serving" if kind is ServingSwarm else ""
+            of = next((f" OF={name}" for name, one in KINDS.items() if one is kind), "")
             more = f"(+{len(findings) - 1})"
             print(f"seed {seed}: {findings[0]} {more}; replay: make sim SEED={seed}{of}")
     print(f"{count} seeds, {failed} with findings, {time.perf_counter() - started:.1f} s")
@@ -49,11 +53,11 @@ def main() -> int:
         "--only", default="", help="with --table: the rows whose measure has this name"
     )
     parser.add_argument(
-        "--of", choices=("members", "serving"), default="members",
-        help="membership alone, or whole nodes that elect, assign and serve",
+        "--of", choices=("members", *KINDS), default="members",
+        help="membership alone, whole nodes that elect, assign and serve, or those that split",
     )  # fmt: skip
     args = parser.parse_args()
-    kind: Kind = ServingSwarm if args.of == "serving" else swarm_of
+    kind: Kind = KINDS.get(args.of, swarm_of)
     if args.table:
         return print_table(args.full, args.only)
     if args.seed is not None:

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nodes.mesh.announcement import Announcement
+from nodes.mesh.drains import accept_drain
 from nodes.mesh.effects import (
     LeaveAndExit,
     RecordEvent,
     ResolveModel,
     StartServer,
+    StartWorker,
     StopServer,
+    StopWorker,
 )
 from nodes.mesh.events import (
     AddressesChanged,
@@ -30,12 +33,15 @@ from nodes.mesh.events import (
     ServerExited,
     ServerReady,
     StopRequested,
+    WorkerExited,
+    WorkerReady,
 )
 from nodes.mesh.gossip import GossipNode
 from nodes.mesh.gossip_effects import PublishMembers
 from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.node import MeshNode
 from nodes.mesh.placement import ServingOptions
+from nodes.mesh.plans import ServerPlan, WorkerPlan
 from nodes.mesh.reconcile import RunState
 from nodes.mesh.routing import match_name
 from nodes.mesh.tombstones import accept_drop
@@ -91,6 +97,8 @@ class Engines:
         self._world = world
         self.starts: Counter[tuple[str, str]] = Counter()
         """(node, model)."""
+        self._terms: set[tuple[str, str, int]] = set()
+        self._spread_before: dict[tuple[str, str], bool] = {}
         self._allowed: Counter[tuple[int, str]] = Counter()
         self.told: list[tuple[float, str, RecordEvent]] = []
         self.findings: list[str] = []
@@ -102,8 +110,13 @@ class Engines:
         network = self._world.network
         match effect:
             case StartServer(plan):
-                self._start(node, plan.run_id, str(plan.model.name))
+                self._start(node, plan)
+            case StartWorker(plan):
+                network.at(network.now + 0.1, self._worker_ready, node, plan.run_id)
+            case StopWorker(run_id):
+                network.at(network.now + 0.05, self.end_worker, node, run_id, True)
             case StopServer(run_id):
+                self._stopped(node, run_id)
                 network.at(network.now + self.end_s, self._exit, node, run_id, True)
             case ResolveModel(name, download):
                 network.at(network.now + 0.1, self._resolve, node, str(name), download)
@@ -118,13 +131,74 @@ class Engines:
         """There is a reason for one more start."""
         self._allowed[id(node), name] += 1
 
-    def _start(self, node: SimNode, run_id: RunId, name: str) -> None:
-        network = self._world.network
+    def _start(self, node: SimNode, plan: ServerPlan) -> None:
+        network, run_id, name = self._world.network, plan.run_id, str(plan.model.name)
         self.starts[node.name, name] += 1
+        if lends(node):
+            self.findings.append(
+                f"{network.now:.3f} {node.name} starts {name} and lends its memory"
+            )
+        if plan.split is not None:
+            self._start_split(node, plan)
+            return
+        if self._spread_before.pop((node.name, name), False):
+            self.allow(node, name)  # Alone again after a split.
         self._allowed[id(node), name] -= 1
         if self._allowed[id(node), name] < 0:
             self.findings.append(f"{network.now:.3f} {node.name} started {name} for no reason")
         network.at(network.now + self.load_s, self._ready, node, run_id)
+
+    def _start_split(self, node: SimNode, plan: ServerPlan) -> None:
+        """A split's engine starts once in its term, and aborts at once where a worker is not there."""
+        assert plan.split is not None
+        network, name = self._world.network, str(plan.model.name)
+        key = (node.name, name, plan.split.term)
+        if key in self._terms:
+            self.findings.append(f"{network.now:.3f} {node.name} started {name} twice in one term")
+        self._terms.add(key)
+        self._spread_before[node.name, name] = True
+        if self._reaches_all(node, plan):
+            network.at(network.now + self.load_s, self._ready, node, plan.run_id)
+        else:
+            lost = ServerExited(plan.run_id, -6, "it lost its split.", False)
+            network.at(network.now + 0.1, network.give, node, lost)
+
+    def _stopped(self, node: SimNode, run_id: RunId) -> None:
+        """An engine that gives way to a split, here or elsewhere, may start again when that is over."""
+        serving = mesh_node(node).serving
+        found = serving.run_of(run_id)
+        if found and found[1].plan.split is None and serving.directives.get(found[0]) is not None:
+            self.allow(node, str(found[0]))
+
+    def _reaches_all(self, host: SimNode, plan: ServerPlan) -> bool:
+        """Return whether each worker has an rpc-server that admits this host in this term."""
+        assert plan.split is not None
+        nodes = {node_id_of(n.name): n for n in self._world.cluster.nodes}
+        for seat in plan.split.workers:
+            worker = nodes.get(seat.node_id)
+            lent = lends(worker) if worker is not None and worker.alive else None
+            if lent is None or (lent.host, lent.term) != (node_id_of(host.name), plan.split.term):
+                return False
+        return True
+
+    def _worker_ready(self, node: SimNode, run_id: RunId) -> None:
+        lent = lends(node) if node.alive else None
+        if lent is not None and lent.run_id == run_id:
+            self._world.network.give(node, WorkerReady(run_id, 50052, 4243))
+
+    def end_worker(self, node: SimNode, run_id: RunId, asked: bool = False) -> None:
+        """End an rpc-server. The engine over it notices nothing until it is used, as the real one."""
+        lent = lends(node) if node.alive else None
+        if lent is not None and lent.run_id == run_id:
+            self._world.network.give(node, WorkerExited(run_id, "it crashed.", asked))
+
+    def use(self, host: SimNode, name: str) -> None:
+        """Send a request to a split: its engine aborts where a worker is gone."""
+        run = mesh_node(host).serving.slots[ModelName(name)].run
+        if run is not None and run.plan.split is not None and not self._reaches_all(host, run.plan):
+            self._world.network.give(
+                host, ServerExited(run.plan.run_id, -6, "it lost its split.", False)
+            )
 
     def _ready(self, node: SimNode, run_id: RunId) -> None:
         if self._runs(node, run_id):
@@ -173,6 +247,11 @@ def facts(name: str, box: Box) -> Any:
     return model(name, int(box.disk[name] * GB))
 
 
+def lends(node: SimNode) -> WorkerPlan | None:
+    """Return what a process lends to another's split."""
+    return mesh_node(node).duties.works_for
+
+
 def mesh_node(node: SimNode) -> MeshNode:
     """Return the core of a process."""
     core: Any = node.core
@@ -201,7 +280,11 @@ class World:
         plain = birth.identity
         judge = replace(
             plain,
-            accept_notice=lambda *shown: plain.accept_notice(*shown) or accept_drop(plain, *shown),
+            accept_notice=lambda *shown: (
+                plain.accept_notice(*shown)
+                or accept_drop(plain, *shown)
+                or accept_drain(plain, *shown)
+            ),
         )
         made_by = Unwatched if self._quiet else MeshNode
         node = made_by(me, self.boxes[birth.name].options)

@@ -99,6 +99,19 @@ def test_scenario_9_drop_from_any_node_ends_the_serving_one_and_no_standby_bring
     assert world.hosts(SMALL) == ["n0000", "n0003"]
 
 
+def test_scenario_9_drop_said_soon_after_a_host_joined_is_obeyed_by_it() -> None:
+    world = World(1)
+    world.start("n0000", Box(own=(SMALL,), disk={SMALL: 2}))
+    world.run(3)
+    host = world.start("n0001", Box(own=(GLM,), disk={GLM: 9}))
+    world.until(lambda: world.hosts(GLM) == ["n0001"], 5)
+    world.run(2)
+    seeder = world.cluster.node("n0000")
+    world.network.give(seeder, DropRequested(ModelName(GLM), leave_after=True))
+    assert world.until(lambda: GLM not in world.warm(seeder), 3) <= 1.0
+    world.until(lambda: host.left, 35)
+
+
 def test_scenario_9_load_lifts_the_drop() -> None:
     world = two_models()
     world.until(lambda: world.hosts(GLM) == ["n0001"], 10)

@@ -58,6 +58,9 @@ def shown(found: dict[str, Any]) -> RenderableType:
 
 def _head(found: dict[str, Any]) -> list[str]:
     console = f", console on :{found['console_port']}" if found["console_port"] else ""
+    guesses = found.get("draft_acceptance")
+    right = "" if guesses is None else f", {guesses:.0%} of its guesses right"
+    draft = [f"Draft {found['draft_name']}{right}"] if found.get("draft_name") else []
     return [
         f"{found['name']} ({found['node_id'][:12]}), mesh-llm {found['version']}: "
         f"{found['role']}, {found['state']}",
@@ -65,6 +68,7 @@ def _head(found: dict[str, Any]) -> list[str]:
         f"Offers {found['my_vram_gb']:.1f} GB, the mesh {found['mesh_vram_gb']:.1f} GB; "
         f"{sum(p['state'] not in ('dead', 'left') for p in found['peers'])} peers; "
         f"engine {found['engine']['version'] or 'missing'}, {found['engine']['starts']} starts",
+        *draft,
     ]
 
 

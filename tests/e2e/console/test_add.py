@@ -57,10 +57,21 @@ def test_machines_that_wait_are_approved_here(console: ConsoleThread, open_page:
     expect(page.locator("#pending")).to_contain_text("juniper")
     page.get_by_role("button", name="Approve").click()
     page.click("#confirm-yes")
-    expect(page.locator("#toasts")).to_have_text("Done as asked.")
+    expect(page.locator("#pending-outcome")).to_have_text("✓ Done. Done as asked.")
     assert console.node.operator.asked[-1] == ("approve", peer_id(9))
     console.do(lambda node: node.feed.publish({}, (f"pending/{peer_id(9)}",)))
-    expect(page.locator("#pending-card")).to_be_hidden()
+    expect(page.locator("#pending")).to_be_hidden()
+    expect(page.locator("#pending-outcome")).to_be_visible()
+
+
+def test_machines_that_wait_can_be_turned_away(console: ConsoleThread, open_page: OpenPage) -> None:
+    console.do(lambda node: SCENES["split"]().play(node))
+    page = open_page("/#add", operator=True)
+    page.get_by_role("button", name="Turn away").click()
+    expect(page.locator("#confirm-title")).to_have_text("Turn juniper away?")
+    page.click("#confirm-yes")
+    expect(page.locator("#pending-outcome")).to_have_text("✓ Done. Done as asked.")
+    assert console.node.operator.asked[-1] == ("reject", peer_id(9))
 
 
 def test_tokens_are_listed_without_themselves_and_revoked(
@@ -72,7 +83,8 @@ def test_tokens_are_listed_without_themselves_and_revoked(
     expect(page.locator("#tokens")).not_to_contain_text(TOKEN)
     page.get_by_role("button", name="Revoke").click()
     page.click("#confirm-yes")
-    expect(page.locator("#tokens-card")).to_be_hidden()
+    expect(page.locator("#tokens li")).to_have_count(0)
+    expect(page.locator("#tokens-outcome")).to_have_text("✓ Done. Done as asked.")
     assert console.node.operator.made[0]["revoked"]
 
 
@@ -88,3 +100,17 @@ def test_snippets_follow_the_chosen_model(console: ConsoleThread, open_page: Ope
     page.select_option("#use-model", "qwen3-8b")
     expect(page.locator("[data-key=curl]")).to_contain_text("qwen3-8b")
     expect(page.locator("[data-key=Python]")).to_contain_text("http://127.0.0.1:9337/v1")
+
+
+def test_a_model_is_chosen_from_disk_and_catalogue_and_served(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    page = open_page("/#models", operator=True)
+    page.click("#servable summary")
+    rows = page.locator("#servable-list li")
+    expect(rows.nth(0)).to_contain_text("qwen3-8b on this disk · 5.0 GB · fits here")
+    expect(rows.nth(1)).to_contain_text("to be downloaded · 18.0 GB · does not fit here")
+    page.get_by_role("button", name="Choose qwen3-8b").click()
+    page.keyboard.press("Enter")
+    expect(page.locator("#serve-outcome")).to_have_text("✓ Done. Done as asked.")
+    assert console.node.operator.asked == [("load", "qwen3-8b")]

@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from nodes.runtime.handle import OperatorResult
+from benchmarks.console.page import traced
+from nodes.runtime.handle import OperatorResult, Outcome
 from tests.e2e.console.conftest import OpenPage
 from tests.fakes.console_thread import ConsoleThread
 from tests.fakes.node_handle import NODE_ID, ScriptedNode
@@ -68,7 +69,7 @@ def test_a_machine_that_dies_says_so_within_two_seconds(
     sign = _box(page, "barn").locator(".sign").inner_text()
     style = _box(page, "barn").evaluate("e => getComputedStyle(e).borderStyle")
     assert (sign, style) == ("✕", "dotted"), "told by more than colour"
-    expect(page.locator("#fig-machines-note")).to_have_text("1 gone")
+    expect(page.locator("#fig-machines-note")).to_have_text("· 1 gone")
     expect(page.locator("#serving")).to_contain_text("need 47.0 GB")
 
 
@@ -134,14 +135,38 @@ def test_actions_ask_first_and_the_panel_keeps_the_true_outcome(
     console.do(lambda node: setattr(node.operator, "result", refusal))
     page.get_by_role("button", name="Forget").click()
     page.click("#confirm-yes")
-    expect(page.locator("#panel-outcome")).to_have_text("✕ barn came back a moment ago.")
+    expect(page.locator("#panel-outcome")).to_have_text("✕ Not done. barn came back a moment ago.")
     assert console.node.operator.asked == [("forget", peer_id(1))]
     _box(page, "cellar").click()
     expect(page.locator("#panel-outcome")).to_be_hidden()
-    page.get_by_role("button", name="Revoke and block").click()
+    for name, action in (("Drain", "drain"), ("Revoke", "revoke"), ("Block", "block")):
+        page.locator("#panel").get_by_role("button", name=name, exact=True).click()
+        expect(page.locator("#confirm-title")).to_have_text(f"{name} cellar?")
+        told = OperatorResult(True, f"The word was {action}.", outcome=Outcome.BEGUN)
+        console.do(partial(_will_say, told))
+        page.click("#confirm-yes")
+        expect(page.locator("#panel-outcome")).to_have_text(f"◐ Under way. The word was {action}.")
+        assert console.node.operator.asked[-1] == (action, peer_id(2))
+
+
+def test_a_drained_machine_says_so_and_can_serve_again(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    _play(console, "three")
+    page = open_page(operator=True)
+    drained = peer_entry(1, role="drained", vram_gb=0.0)
+    console.do(lambda node: node.feed.publish({f"peer/{peer_id(1)}": drained}))
+    expect(_box(page, "barn")).to_contain_text("Draining")
+    idle = {"hosts": [], "nodes": [], "node_count": 0, "status": "cold", "state": "elsewhere"}
+    console.do(partial(_change, "model/llama-3.3-70b", idle))
+    expect(_box(page, "barn")).to_contain_text("Drained")
+    expect(page.locator(".tier-labels")).to_contain_text("Drained")
+    _box(page, "barn").click()
+    expect(page.locator("#panel-sentence")).to_contain_text("until it is undrained")
+    page.locator("#panel").get_by_role("button", name="Let it serve again").click()
     page.click("#confirm-yes")
-    expect(page.locator("#panel-outcome")).to_be_visible()
-    assert console.node.operator.asked[-1] == ("revoke", peer_id(2))
+    expect(page.locator("#panel-outcome")).to_have_text("✓ Done. Done as asked.")
+    assert console.node.operator.asked == [("undrain", peer_id(1))]
 
 
 def test_a_viewer_is_told_who_may_act(console: ConsoleThread, open_page: OpenPage) -> None:
@@ -265,41 +290,17 @@ def test_what_a_tab_holds_after_changes_is_what_a_fresh_tab_gets(
     assert names == 1 + sum(key.startswith("peer/") for key in fresh["state"])
 
 
+def _will_say(told: OperatorResult, node: ScriptedNode) -> None:
+    node.operator.result = told
+
+
 def _change(key: str, changed: dict[str, Any], node: ScriptedNode) -> None:
     node.feed.publish({key: node.feed.state[key] | changed})
 
 
-FRAMES = """(seconds) => new Promise((resolve) => {
-  const long = [];
-  let last = performance.now();
-  const until = last + seconds * 1000;
-  const step = (now) => {
-    long.push(now - last);
-    last = now;
-    if (now < until) requestAnimationFrame(step); else resolve(Math.max(...long.slice(2)));
-  };
-  requestAnimationFrame(step);
-})"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shape", ["drawing", "table"])
-def test_a_hundred_machines_at_twenty_changes_a_second_drop_no_long_frame(
-    console: ConsoleThread, open_page: OpenPage, shape: str
-) -> None:
-    _play(console, "hundred")
-    page = open_page()
-    page.click(f"#show-{shape}")
-    page.wait_for_timeout(500)
-    # The quietest of three windows: what else the machine does is not the page's doing.
-    assert min(_longest_frame(console, page) for _ in range(3)) <= 100
-
-
-def _longest_frame(console: ConsoleThread, page: Page) -> float:
-    """Return the longest frame, in milliseconds, of some seconds with twenty changes in each."""
-    seconds = 4
+def _stir(console: ConsoleThread, page: Page, seconds: float) -> None:
+    """Change twenty of a hundred machines in each second."""
     chance = random.Random(1)
-    handle = page.evaluate_handle(f"window.longest = ({FRAMES})({seconds}), 1")
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         number = chance.randrange(1, 100)
@@ -308,16 +309,37 @@ def _longest_frame(console: ConsoleThread, page: Page) -> float:
             "used_gb": chance.uniform(0, 20), "tokens_per_s": chance.uniform(0, 90),
         }  # fmt: skip
         console.do(partial(_change, f"peer/{peer_id(number)}", changed))
-        time.sleep(0.05)
-    handle.dispose()
-    return float(page.evaluate("window.longest"))
+        page.wait_for_timeout(50)
 
 
-def test_the_first_paint_is_quick(console: ConsoleThread, open_page: OpenPage) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["drawing", "table"])
+def test_a_hundred_machines_at_twenty_changes_a_second_drop_no_long_frame(
+    console: ConsoleThread, browser: Browser, open_page: OpenPage, shape: str
+) -> None:
     _play(console, "hundred")
-    painted = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-    # The quickest of three: what else the machine does is not the page's doing.
-    assert min(open_page().evaluate(painted) for _ in range(3)) <= 1000
+    page = open_page()
+    page.click(f"#show-{shape}")
+    page.wait_for_timeout(500)
+    # In the main thread's own time: what else the machine does is not the page's doing.
+    with traced(browser, page) as tasks:
+        _stir(console, page, 6)
+    assert len(tasks) > 60, "the page was at work"
+    assert max(tasks) <= 100
+
+
+def test_the_first_paint_is_quick(
+    console: ConsoleThread, browser: Browser, open_page: OpenPage
+) -> None:
+    """A second until something is seen, of which the page and the node may use so much of a core."""
+    _play(console, "hundred")
+    page = open_page("/login")
+    began_s = time.process_time()
+    with traced(browser, page) as tasks:
+        page.goto(console.url)
+        page.wait_for_selector("body[data-phase=live]")
+        node_ms = (time.process_time() - began_s) * 1000
+    assert sum(tasks) + node_ms <= 1000
 
 
 def test_the_picture_of_this_node_is_its_own(console: ConsoleThread, open_page: OpenPage) -> None:

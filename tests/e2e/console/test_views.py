@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
-from nodes.runtime.handle import OperatorResult
+from nodes.runtime.handle import OperatorResult, Outcome
 from tests.e2e.console.conftest import OpenPage
 from tests.fakes.console_thread import ConsoleThread
 from tests.fakes.node_handle import model_entry
@@ -62,7 +62,7 @@ def test_the_keyboard_alone_reaches_and_uses_everything(
     page.keyboard.press("Enter")
     _tab_to(page, "confirm-yes", 4)
     page.keyboard.press("Enter")
-    expect(page.locator("#toasts")).to_contain_text("Done as asked.")
+    expect(page.locator(".model-card .outcome")).to_have_text("✓ Done. Done as asked.")
     assert console.node.operator.asked == [("restart", "mesh-demo")]
     page.keyboard.press("Shift+Tab")
     page.goto(f"{console.url}/#chat")
@@ -96,15 +96,40 @@ def test_an_action_asks_first_and_tells_its_true_outcome(
     page = open_page("/#models", operator=True)
     drop = page.get_by_role("button", name="Stop serving")
     drop.click()
-    expect(page.locator("#confirm-title")).to_have_text("Stop serving mesh-demo?")
+    expect(page.locator("#confirm-title")).to_have_text("Stop serving mesh-demo everywhere?")
     page.get_by_role("button", name="Cancel").click()
     assert console.node.operator.asked == []
     refusal = OperatorResult(False, "It is the last model: add another first.")
     console.do(lambda node: setattr(node.operator, "result", refusal))
     drop.click()
     page.click("#confirm-yes")
-    expect(page.locator("#toasts")).to_have_text("It is the last model: add another first.")
-    assert console.node.operator.asked == [("drop", "mesh-demo")]
+    outcome = page.locator(".model-card .outcome")
+    expect(outcome).to_have_text("✕ Not done. It is the last model: add another first.")
+    refusal = OperatorResult(False, "barn did not confirm it.", outcome=Outcome.UNCONFIRMED)
+    console.do(lambda node: setattr(node.operator, "result", refusal))
+    drop.click()
+    page.click("#confirm-yes")
+    expect(outcome).to_have_text("▲ Not confirmed yet. barn did not confirm it.")
+    console.do(lambda node: setattr(node.operator, "fault", RuntimeError("inside")))
+    drop.click()
+    page.click("#confirm-yes")
+    expect(outcome).to_contain_text("? Outcome unknown.")
+    assert console.node.operator.asked == [("drop", "mesh-demo")] * 3
+
+
+def test_a_phone_reaches_admin_and_leave_by_the_menu_of_the_top_bar(open_page: OpenPage) -> None:
+    page = open_page(operator=True, width=390)
+    expect(page.get_by_role("link", name="Admin")).to_be_hidden()
+    page.focus("#account-menu summary")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Admin")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("link", name="Admin")).to_be_hidden()
+    page.click("#account-menu summary")
+    page.get_by_role("button", name="Leave").click()
+    expect(page.locator("body")).to_have_attribute("data-operator", "no")
+    page.click("#account-menu summary")
+    expect(page.get_by_role("link", name="Log in to act")).to_be_visible()
 
 
 def test_a_viewer_is_offered_no_action(open_page: OpenPage) -> None:

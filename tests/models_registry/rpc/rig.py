@@ -35,6 +35,7 @@ class RigNode:
     guard: GuardLink
     folder: Path
     ports_lost: int = 0
+    port_lost: list[tuple[int, str]] = field(default_factory=list)
     reports: list[cw.Report] = field(default_factory=list)
 
     @property
@@ -95,6 +96,7 @@ class Rig:
             digests_folder=folder / "digests",
             on_report=reported,
             on_ports_lost=lost,
+            on_port_lost=lambda port, reason: made[0].port_lost.append((port, reason)),
         )
         made.append(RigNode(node, lane, bulk, guard, folder))
         self.nodes.append(made[0])

@@ -159,6 +159,37 @@ async def test_a_revocation_reaches_the_process_and_cuts_the_tunnel(tmp_path: Pa
     await server.close()
 
 
+async def test_a_port_whose_server_ends_is_told_of_and_one_whose_client_ends_is_not(
+    tmp_path: Path,
+) -> None:
+    server = FakeRpcServer()
+    await server.start()
+    async with rig(tmp_path) as made:
+        host, worker = await made.pair()
+        await worker.lane.grant(server.port, host.id, 1, [])
+        port = await tunnel_port(host, worker, server, 1)
+        assert await greeting_through(port) == hello_answer()  # and closes
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(hello())
+        assert await reader.read(200) == hello_answer()
+        writer.transport.abort()  # as an engine that is killed
+        await settled(host)
+        assert host.port_lost == []
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(hello())
+        assert await reader.read(200) == hello_answer()
+        server.cut()
+        await until(lambda: host.port_lost, 1.0)
+        assert host.port_lost[0][0] == port
+        assert await reader.read() == b""
+        writer.close()
+        worker.lane.withdraw(server.port)
+        await greeting_through(port)
+        await until(lambda: len(host.port_lost) == 2, 5.0)
+        assert "no rpc-server here is yours" in host.port_lost[1][1]
+    await server.close()
+
+
 async def test_a_dropped_peers_tunnels_end_at_once(tmp_path: Path) -> None:
     server = FakeRpcServer()
     await server.start()
@@ -207,6 +238,7 @@ async def test_a_model_is_fetched_by_the_processes_with_progress(tmp_path: Path)
             await getter.lane.fetch(owner.id, "m", tmp_path / "elsewhere", seen.append)
 
 
+@pytest.mark.slow
 async def test_a_fetch_that_is_cancelled_stops_and_keeps_what_came(tmp_path: Path) -> None:
     model = write_model(tmp_path / "owner/m.gguf", tensors(*[30 << 20] * 4))
     folder = tmp_path / "models"

@@ -6,9 +6,10 @@ import pytest
 
 from nodes.mesh.election import Mode, chief, elect, next_term, orders
 from nodes.mesh.ids import ModelName
-from tests.nodes.mesh.offers_lab import offer, snapshot, splits, works
+from tests.nodes.mesh.offers_lab import node_id, offer, snapshot, splits, works
 
 BIG = ModelName("Qwen2.5-32B")
+NONE: frozenset[ModelName] = frozenset()
 
 
 def test_two_nodes_that_both_fit_are_each_their_own_host() -> None:
@@ -139,16 +140,16 @@ def test_worker_obeys_the_highest_term_and_among_equals_the_higher_id() -> None:
     old = offer("old", splits=splits(BIG, 3, "me"))
     new = offer("new", splits=splits(BIG, 4, "me"))
     mine = offer("me")
-    found = orders(snapshot(mine, old, new))
+    found = orders((mine, old, new), mine.node_id, NONE)
     assert found is not None
     assert (found.host, found.term) == (new.node_id, 4)
     twin = offer("twin", splits=splits(BIG, 4, "me"))
-    found = orders(snapshot(mine, new, twin))
+    found = orders((mine, new, twin), mine.node_id, NONE)
     assert found is not None
     assert found.host == max(new.node_id, twin.node_id)
-    assert orders(snapshot(offer("else"), old, new)) is None
+    assert orders((old, new), node_id("else"), NONE) is None
 
 
 def test_orders_for_a_dropped_model_are_not_obeyed() -> None:
-    assert orders(snapshot(offer("me"), offer("a", splits=splits(BIG, 1, "me")),
-                           dropped=[BIG])) is None  # fmt: skip
+    host = offer("a", splits=splits(BIG, 1, "me"))
+    assert orders((host,), node_id("me"), frozenset((ModelName(BIG),))) is None

@@ -8,9 +8,12 @@ from nodes.mesh.reasons import (
     DECISIONS_SHOWN_MAX,
     Reasons,
     why,
+    why_by_table,
     would_need,
 )
+from nodes.mesh.routing import ModelState
 from tests.nodes.mesh.offers_lab import offer, snapshot
+from tests.nodes.mesh.routing_lab import host
 
 BIG = ModelName("big")
 
@@ -61,3 +64,16 @@ def test_ring_is_bounded() -> None:
     for number in range(DECISIONS_MAX):
         reasons.note(ModelName(f"m{number}"), "solo", "x")
     assert reasons.about(ModelName("old")) == ()
+
+
+def test_client_tells_by_its_table_who_answers_and_claims_nothing_about_the_others() -> None:
+    ready, loading = host(1, model=BIG), host(2, model=BIG, state=ModelState.LOADING)
+    told = why_by_table(BIG, (loading, ready, host(3)))
+    assert (told["mode"], told["hosts"], told["would_need"]) == ("solo", [ready.node_id], "")
+    assert [(c["name"], c["accepted"]) for c in told["candidates"]] == [
+        ("box-1", True),
+        ("box-2", False),
+    ]
+    nobody = why_by_table(BIG, (loading,))
+    assert (nobody["mode"], nobody["hosts"]) == ("nobody", [])
+    assert "full member" in nobody["would_need"]

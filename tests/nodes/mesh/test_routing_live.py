@@ -9,6 +9,9 @@ from nodes.mesh.routing_breaker import BREAKER_FAILURES, BREAKER_OPEN_S
 from nodes.mesh.routing_live import (
     FAILURE_HALF_LIFE_S,
     FAILURES_LOAD_MAX,
+    OWN_PEAK_S,
+    TTFB_FADE_S,
+    TTFB_FADE_TIMES,
     TTFB_KEPT_S,
     HostLive,
     LiveHosts,
@@ -53,6 +56,27 @@ def test_requests_ended_after_the_hosts_word_are_taken_off() -> None:
     for _ in range(3):
         live.ended()
     assert busy(live, load=report) == 0
+
+
+def test_own_request_that_ended_before_the_hosts_word_came_is_not_taken_for_anothers() -> None:
+    live = HostLive()
+    for moment in (0.0, 0.1, 0.2):
+        live.began(moment)
+        live.ended()
+    assert busy(live, 0.5, load=told(1, 1)) == 0
+    assert busy(live, 0.6, load=told(2, 3)) == 2
+
+
+def test_own_requests_of_long_ago_explain_no_load_of_now() -> None:
+    live = HostLive()
+    for _ in range(4):
+        live.began(0.0)
+    for _ in range(4):
+        live.ended()
+    assert busy(live, OWN_PEAK_S / 2, load=told(1, 4)) == 0
+    assert busy(live, 2 * OWN_PEAK_S, load=told(2, 4)) == 4
+    live.began(2 * OWN_PEAK_S)
+    assert busy(live, 2 * OWN_PEAK_S, load=told(2, 4)) == 5
 
 
 def test_host_is_never_taken_to_hold_less_than_what_was_sent_to_it() -> None:
@@ -104,21 +128,52 @@ def test_error_answers_weigh_like_load_and_leave_the_breaker_closed() -> None:
 
 def test_time_to_first_byte_follows_the_last_answers() -> None:
     live = HostLive()
-    for ttfb_ms in [100.0] * 20 + [500.0]:
+    for ttfb_ms in [100.0] * 20 + [400.0]:
         live.answered(ttfb_ms, 0.0)
-    assert live.figures(host(1), 0.0).ttfb_ms == pytest.approx(180.0)
+    assert live.figures(host(1), 0.0).ttfb_ms == pytest.approx(160.0)
+
+
+def test_one_stall_says_little_and_a_slow_host_is_known_after_a_few_answers() -> None:
+    live = HostLive()
+    for ttfb_ms in (10.0, 3_000.0):
+        live.answered(ttfb_ms, 0.0)
+    assert live.figures(host(1), 0.0).ttfb_ms == pytest.approx(28.0)
+    for _ in range(12):
+        live.answered(3_000.0, 0.0)
+    slow_ms = live.figures(host(1), 0.0).ttfb_ms
+    assert slow_ms is not None and slow_ms > 1_500.0
+
+
+def test_hosts_word_of_its_times_counts_only_while_it_answers() -> None:
+    idle = told(1, 0, ttfb_p50_ms=900.0)
+    assert HostLive().figures(host(1, load=idle), 0.0).ttfb_ms is None
+    busy_one = told(1, 0, ttfb_p50_ms=900.0, requests_per_minute=6.0)
+    assert HostLive().figures(host(1, load=busy_one), 0.0).ttfb_ms == 900.5
 
 
 def test_old_time_to_first_byte_gives_way_to_the_hosts_own_and_the_way_to_it() -> None:
     live, later = HostLive(), TTFB_KEPT_S + 1
     live.answered(100.0, 0.0)
-    slow = host(1, load=told(1, 0, ttfb_p50_ms=40.0), rtt_ms=30.0)
+    slow = host(1, load=told(1, 0, ttfb_p50_ms=40.0, requests_per_minute=6.0), rtt_ms=30.0)
     assert live.figures(slow, 0.0).ttfb_ms == 100.0
-    slow = host(1, load=told(2, 0, ttfb_p50_ms=40.0), rtt_ms=30.0)
+    slow = host(1, load=told(2, 0, ttfb_p50_ms=40.0, requests_per_minute=6.0), rtt_ms=30.0)
     assert live.figures(slow, later).ttfb_ms == 70.0
     assert live.figures(host(1), later).ttfb_ms is None
     live.answered(8.0, later)
     assert live.figures(host(1), later).ttfb_ms == 8.0
+
+
+def test_slow_answer_of_a_host_that_is_not_asked_any_more_fades() -> None:
+    live = HostLive()
+    live.answered(120.0, 0.0)
+    assert live.figures(host(1), TTFB_FADE_S).ttfb_ms == pytest.approx(60.0)
+    assert live.figures(host(1), 3 * TTFB_FADE_S).ttfb_ms == pytest.approx(15.0)
+
+
+def test_times_of_seconds_fade_as_slowly_as_their_requests_come() -> None:
+    live = HostLive()
+    live.answered(2_000.0, 0.0)
+    assert live.figures(host(1), TTFB_FADE_TIMES * 2.0).ttfb_ms == pytest.approx(1_000.0)
 
 
 def test_hosts_with_an_open_breaker_are_named_until_it_closes() -> None:

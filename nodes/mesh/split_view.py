@@ -1,0 +1,79 @@
+"""What viewers see of this node's part in splits: its ``split`` entry.
+
+Pure. Source: `snapshot`, the contract of the keys; spec, Console HTTP (`rpc_entries`, `tensor_split`).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from nodes.mesh.events import LaneLine
+from nodes.mesh.ids import NodeId
+from nodes.mesh.plans import WorkerPlan
+from nodes.mesh.serving import Serving
+from nodes.mesh.snapshot import Entry
+from nodes.mesh.split_seats import Seat
+
+_NO_LANE = LaneLine(NodeId(""), "lane")
+
+
+def split_entry(
+    me: NodeId, serving: Serving, lane: Iterable[LaneLine], works_for: WorkerPlan | None
+) -> Entry:
+    """Return the ``split`` entry: the engine's parts, this host's first."""
+    lines = {line.peer: line for line in lane}
+    for name, slot in serving.slots.items():
+        if slot.run is None or slot.run.plan.split is None:
+            continue
+        seats = slot.run.seats
+        load = serving.load.get(name)
+        return {
+            "model": name,
+            "rpc_entries": [_part(me, seat, lines) for seat in seats],
+            "tensor_split": [seat.share for seat in seats],
+            "reason": f"{name} runs over {len(seats)} nodes",
+            "tokens_per_s": load.tokens_per_s if load else 0.0,
+            "expected_tokens_per_s": expected_tokens_per_s(slot.solo_tokens_per_s, seats),
+        }
+    running = any(slot.run for slot in serving.slots.values())
+    entries = [{"node_id": me, "via": "local", "share": 1.0}] if running else []
+    entry: Entry = {"rpc_entries": entries, "tensor_split": None}
+    if works_for is not None:
+        entry |= {
+            "model": works_for.model,
+            "reason": f"works for the split of {serving.lent_to or works_for.host[:8]}",
+            "works_for": {
+                "node_id": works_for.host,
+                "layers": works_for.layers,
+                **_traffic(lines.get(works_for.host, _NO_LANE)),
+            },
+        }
+    return entry
+
+
+def expected_tokens_per_s(solo: float | None, seats: Iterable[Seat]) -> float | None:
+    """Return what one stream of a split should reach, from what it reached alone here; None: not known.
+
+    Formula: each token takes its time alone, and one round trip to every worker. Workers are taken to be
+    as fast as the host, so a slower figure points at a slow worker or link.
+    """
+    if not solo:
+        return None
+    return round(1 / (1 / solo + sum((seat.rtt_ms or 0.0) / 1000 for seat in seats)), 1)
+
+
+def _part(me: NodeId, seat: Seat, lines: dict[NodeId, LaneLine]) -> dict[str, Any]:
+    part: dict[str, Any] = {"node_id": seat.node_id, "share": seat.share, "layers": seat.layers}
+    if seat.node_id == me:
+        return {**part, "via": "local", "rtt_ms": None}
+    return {**part, "rtt_ms": seat.rtt_ms, **_traffic(lines.get(seat.node_id, _NO_LANE))}
+
+
+def _traffic(line: LaneLine) -> dict[str, Any]:
+    return {
+        "via": line.via,
+        "bytes_sent": line.bytes_sent,
+        "bytes_saved": line.bytes_saved,
+        "bytes_per_s": line.bytes_per_s,
+        "loaded_bytes": line.loaded_bytes,
+        "expected_bytes": line.expected_bytes,
+    }
