@@ -55,8 +55,9 @@ class Splits:
                 self._rtts_ms.pop(view.node_id, None)
                 self._rtts_now_ms.pop(view.node_id, None)
             else:
-                rtt_ms = round(view.rtt_s * 1000, 2)
-                self._rtts_now_ms[view.node_id] = rtt_ms
+                least_s = view.rtt_s if view.rtt_least_s is None else view.rtt_least_s
+                rtt_ms = round(least_s * 1000, 2)
+                self._rtts_now_ms[view.node_id] = round(view.rtt_s * 1000, 2)
                 self._rtts_ms[view.node_id] = min(rtt_ms, self._rtts_ms.get(view.node_id, rtt_ms))
 
     def left_mesh(self) -> None:

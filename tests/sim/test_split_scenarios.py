@@ -92,6 +92,20 @@ def test_scenario_4_a_node_without_the_file_lends_its_memory_too() -> None:
     world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 15)
 
 
+@pytest.mark.parametrize("forced", [True, False])
+def test_worker_that_answered_slowly_at_first_is_taken_once_it_is_near(forced: bool) -> None:
+    # A machine that has just started something else answers its first probes late.
+    world = World(17, Faults(delay_s=0.06))
+    size, options = (5, FORCED) if forced else (18, ServingOptions())
+    world.start("n0000", Box(12, (BIG,), {BIG: size}, options=options))
+    world.start("n0001", Box(10, (BIG,), {BIG: size}, options=options))
+    world.run(8)
+    assert workers(world) == []
+    world.network.faults = Faults(delay_s=0.002)
+    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 12)
+    assert not world.engines.findings
+
+
 def test_newcomer_does_not_take_a_second_copy_while_memory_is_short() -> None:
     world = World(4)
     world.start("n0000", Box(4, ("small",), {"small": 2}))
