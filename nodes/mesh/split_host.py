@@ -6,6 +6,7 @@ the term: the engine is stopped, and the election is held again at once. Knows n
 no lane. Source: spec, Election and split; issue 5, Losing a worker.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -75,6 +76,8 @@ class SplitHost:
         """Workers that are late to answer, or further away than `SLOW_RTT_MS`, and since when."""
         self._leaving: dict[ModelName, NodeId] = {}
         """Splits that another host takes over once it can answer."""
+        self._look_at_once = False
+        """An heir was found that may answer already."""
 
     # --- what it says -----------------------------------------------------------------------------
 
@@ -127,6 +130,8 @@ class SplitHost:
     @property
     def deadline(self) -> float | None:
         """When the patience with a worker ends; None: nobody is waited for."""
+        if self._look_at_once:
+            return -math.inf
         waits = [t.since_s + GATHER_S for t in self._terms.values() if t.plan is None]
         waits += [since_s + SLOW_FOR_S for since_s in self._slow_since_s.values()]
         return min(waits, default=None)
@@ -148,6 +153,7 @@ class SplitHost:
         others = [host for host in election.hosts if host != self._me]
         if election.mode is Mode.SOLO and others and len(others) == len(election.hosts):
             self._leaving[name] = others[0]  # It goes on until the other one can answer.
+            self._look_at_once = True
             return
         self.withdraw(name)
         yield RecordEvent("split_ended", f"{name} is split no longer: {election.text}.", model=name)
@@ -216,6 +222,7 @@ class SplitHost:
         `rtts_ms` are the round trips as they are now, unlike those by which workers are chosen.
         """
         looked = Looked()
+        self._look_at_once = False
         self._note_slow(member, rtts_ms, now)
         for name, term in tuple(self._terms.items()):
             if name not in wanted:
