@@ -102,6 +102,19 @@ def test_snippets_follow_the_chosen_model(console: ConsoleThread, open_page: Ope
     expect(page.locator("[data-key=Python]")).to_contain_text("http://127.0.0.1:9337/v1")
 
 
+def test_snippets_say_where_the_key_goes_on_a_node_that_needs_one(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    page = open_page("/#use")
+    expect(page.locator("[data-key=Python]")).to_contain_text('api_key="none"')
+    expect(page.locator("[data-key=curl]")).not_to_contain_text("Authorization")
+    console.do(
+        lambda node: node.feed.publish({"node": {**node.feed.state["node"], "needs_key": True}})
+    )
+    expect(page.locator("[data-key=Python]")).to_contain_text('api_key="YOUR_API_KEY"')
+    expect(page.locator("[data-key=curl]")).to_contain_text("Authorization: Bearer YOUR_API_KEY")
+
+
 def test_a_model_is_chosen_from_disk_and_catalogue_and_served(
     console: ConsoleThread, open_page: OpenPage
 ) -> None:
