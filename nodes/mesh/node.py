@@ -38,7 +38,7 @@ from nodes.mesh.reasons import why_by_table
 from nodes.mesh.routing import RoutingTable, match_name
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import State, difference
-from nodes.mesh.split_view import split_entry
+from nodes.mesh.split_view import show_lanes, split_entry
 from nodes.mesh.tombstones import drop_notice, model_of
 from nodes.mesh.view import Me, role, routing_table, state_map
 
@@ -383,6 +383,7 @@ class MeshNode:
             self.me.node_id, self.serving, self.duties.lane, self.duties.works_for
         )
         state.update(self.members.entries(self._clock_offset_s or 0.0))
+        show_lanes(state, self.duties.lane)
         complete(state, self.me.node_id, self.own, self.members, self.duties.tombstones.dropped)
         if self.gossip is not None:
             looked_s = self.duties.looked_s
