@@ -144,13 +144,16 @@ def _split(
         return Election(
             model, Mode.WAIT, (host.node_id,), text, everything, need, placement.have_bytes, forced
         )
-    why = "forced by --split" if forced else "no node can hold it alone"
     names = ", ".join(snapshot.offers[seat.node_id].name for seat in placement.workers)
-    text = f"{why}: {host.name} hosts it with {names}"
+    text = f"{_why_split(forced)}: {host.name} hosts it with {names}"
     return Election(
         model, Mode.SPLIT, (host.node_id,), text, everything, need, placement.have_bytes, forced,
         placement,
     )  # fmt: skip
+
+
+def _why_split(forced: bool) -> str:
+    return "forced by --split" if forced else "no node can hold it alone"
 
 
 def standing(snapshot: MeshSnapshot, model: ModelName) -> tuple[Offer, Split] | None:
@@ -192,11 +195,22 @@ def _goes_on(
     have = sum(offer.spare_bytes(model) for offer in offers)
     need = host.on_disk[model].need_bytes
     names = ", ".join(offer.name for offer in offers[1:])
-    text = f"{host.name} hosts it with {names}"
+    text = f"{_why_split(forced)}: {host.name} hosts it with {names}"
+    parts = tuple(_part_verdict(snapshot, host, model, seat) for seat in seats)
+    taking_part = {seat.node_id for seat in seats}
+    verdicts = (*parts, *(v for v in verdicts if v.node_id not in taking_part))
     return Election(
         model, Mode.SPLIT, (host.node_id,), text, verdicts, need, have, forced,
         SplitPlacement(seats, have, ()), stands=True,
     )  # fmt: skip
+
+
+def _part_verdict(snapshot: MeshSnapshot, host: Offer, model: ModelName, seat: Seat) -> Verdict:
+    name = snapshot.offers[seat.node_id].name
+    layers = host.on_disk[model].layers
+    part = "hosts it and computes" if seat.node_id == host.node_id else "computes"
+    far = f", {seat.rtt_ms:.1f} ms away" if seat.rtt_ms is not None else ""
+    return Verdict(seat.node_id, name, True, f"{part} {seat.layers} of {layers} layers{far}")
 
 
 def next_term(snapshot: MeshSnapshot, model: ModelName, least: int = 1) -> int:

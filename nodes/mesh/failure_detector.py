@@ -230,6 +230,7 @@ class FailureDetector:
             probe.timer.cancel()
         rtt = self._core.now - (probe.sent_at if ack.seq == probe.seq else probe.again_at)
         link.rtt_s = rtt if link.rtt_s is None else link.rtt_s + _RTT_GAIN * (rtt - link.rtt_s)
+        link.rtt_least_s = rtt if link.rtt_least_s is None else min(link.rtt_least_s, rtt)
         self._figures.measured(link)
         if probe.origin is not None:
             self._relaying -= 1

@@ -57,8 +57,8 @@ class Member:
 class Link:
     """One live link."""
 
-    __slots__ = ("acked_at", "address", "dialled", "link", "load", "load_sends", "peer", "rtt_s",
-                 "rtt_shown_s")  # fmt: skip
+    __slots__ = ("acked_at", "address", "dialled", "link", "load", "load_sends", "peer",
+                 "rtt_least_s", "rtt_s", "rtt_shown_s")  # fmt: skip
 
     def __init__(self, peer: NodeId, link: LinkId, address: str, dialled: bool, now: float) -> None:
         self.peer = peer
@@ -68,6 +68,7 @@ class Link:
         self.acked_at = now
         """The latest proven round trip; the handshake is the first."""
         self.rtt_s: float | None = None
+        self.rtt_least_s: float | None = None
         self.rtt_shown_s: float | None = None
         """As of its latest publication."""
         self.load = b""
@@ -227,6 +228,7 @@ class Core:
             announcement=record.body.announcement,
             rtt_s=link.rtt_s if link else None,
             load=link.load if link else b"",
+            rtt_least_s=link.rtt_least_s if link else None,
         )
 
     def take_effects(self, departed: tuple[MemberView, ...] = ()) -> list[GossipEffect]:

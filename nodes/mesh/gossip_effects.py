@@ -40,6 +40,8 @@ class MemberView:
     load: bytes = b""
     """The peer's latest load figures, as its `LoadChanged` had them; empty where there is no link to it.
     A change is published at most every `load_interval_s`, with version and incarnation as they were."""
+    rtt_least_s: float | None = None
+    """The shortest of those round trips: how far away the peer is, whatever it was busy with."""
 
 
 @dataclass(frozen=True, slots=True)

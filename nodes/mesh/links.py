@@ -49,6 +49,7 @@ class Links:
         before = core.links.get(event.peer)
         if before is not None:
             link.rtt_s, link.rtt_shown_s, link.load = before.rtt_s, before.rtt_shown_s, before.load
+            link.rtt_least_s = before.rtt_least_s
         core.links[event.peer] = link
         if event.address:
             self._remember(event.peer, event.address)

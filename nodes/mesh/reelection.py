@@ -17,15 +17,11 @@ from nodes.mesh.offers import MeshSnapshot, Offer
 from nodes.mesh.reasons import Reasons
 from nodes.mesh.serving import Serving
 from nodes.mesh.settle import SETTLE_S
-from nodes.mesh.split import RTT_UNKNOWN
+from nodes.mesh.split import judge_again_s
 from nodes.mesh.split_host import SplitHost
 
 STILL_HOST_EVERY_S = 10.0
 """Unit: seconds. Where members come and go all the time, a host says so often at most that it stays."""
-
-
-RTT_KNOWN_S = 1.0
-"""Unit: seconds. A node that has just come is probed within this time, in a small mesh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +49,8 @@ class Reelection:
         self._elections: dict[ModelName, Election] = {}
         self._hasty: set[ModelName] = set()
         """Elections that were due at once: a split that they want waits for the settle time."""
+        self._by_time: set[ModelName] = set()
+        """Elections that are held again though nothing changed: nobody is told that nothing came of it."""
         self._outcomes: dict[ModelName, _Outcome] = {}
         self._due_s: dict[ModelName, float] = {}
         self._itself: dict[ModelName, tuple[str, bool]] = {}
@@ -69,6 +67,7 @@ class Reelection:
         """Hold a model's election then and act on it: a part of what served it is gone."""
         self._due_s[name] = at_s
         self._hasty.discard(name)
+        self._by_time.discard(name)
 
     def latest(self, name: ModelName) -> Election | None:
         """Return the outcome of a model's latest election."""
@@ -96,6 +95,7 @@ class Reelection:
         self._itself.pop(name, None)
         self._elections.pop(name, None)
         self._hasty.discard(name)
+        self._by_time.discard(name)
 
     def _note_changes(self, book: OfferBook, own: Offer, mine: list[ModelName], now: float) -> None:
         touched, book.touched = book.touched, set()
@@ -116,14 +116,16 @@ class Reelection:
             ):
                 self._due_s.setdefault(name, now + SETTLE_S)
                 self._hasty.discard(name)
+                self._by_time.discard(name)
 
     def _may_tell(self, name: ModelName, now: float) -> bool:
         return now - self._told_s.get(name, -math.inf) >= STILL_HOST_EVERY_S
 
     def _take(self, election: Election, seen: MeshSnapshot, now: float) -> Iterator[Effect]:
         name = election.model
-        hasty = name in self._hasty
+        hasty, by_time = name in self._hasty, name in self._by_time
         self._hasty.discard(name)
+        self._by_time.discard(name)
         if hasty and election.mode is Mode.SPLIT and not election.stands:
             self._due_s[name] = now + SETTLE_S
             return
@@ -137,7 +139,7 @@ class Reelection:
         if outcome == before:
             slot = self._serving.slots.get(name)
             running = slot is not None and slot.run is not None
-            if outcome.hosting and running and self._may_tell(name, now):
+            if outcome.hosting and running and not by_time and self._may_tell(name, now):
                 self._told_s[name] = now
                 text = f"{name}: still host, no restart needed"
                 yield RecordEvent("still_host", text, model=name)
@@ -154,13 +156,14 @@ class Reelection:
 
     def _again(self, election: Election, now: float) -> None:
         """Ask again where time alone may bring another outcome."""
-        if election.mode is not Mode.WAIT and not election.forced:
+        if election.mode is Mode.SPLIT or not (election.mode is Mode.WAIT or election.forced):
             return
         release_s = self._split_host.faults.next_release_s(now)
-        if any(v.why == RTT_UNKNOWN for v in election.verdicts):
-            release_s = now + RTT_KNOWN_S
-        if release_s is not None and election.mode is not Mode.SPLIT:
-            self._due_s.setdefault(election.model, release_s)
+        again_s = judge_again_s(election.verdicts)
+        waits = [at for at in (release_s, again_s and now + again_s) if at]
+        if waits and election.model not in self._due_s:
+            self._due_s[election.model] = min(waits)
+            self._by_time.add(election.model)
 
     def _explain(
         self, election: Election, outcome: _Outcome, seen: MeshSnapshot

@@ -21,7 +21,13 @@ RTT_MAX_MS = 80.0
 each token crosses the link once per worker and back (spec, Election and split)."""
 
 RTT_UNKNOWN = "its round trip to the host is not known yet"
-"""The reason that goes away by itself: probes tell it within a second or two."""
+RTT_KNOWN_S = 1.0
+"""Unit: seconds. A node that has just come is probed within this time, in a small mesh."""
+
+TOO_FAR = f"at most {RTT_MAX_MS:.0f} ms are useful"
+NEARER_S = 3.0
+"""Unit: seconds until a node that was too far away is judged again. Who has just begun, or is busy,
+answers its first probes late: the shortest round trip of a few tells where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,13 @@ class Verdict:
     def sentence(self) -> str:
         """Return the verdict as people read it."""
         return f"{'accepted' if self.accepted else 'rejected'} {self.name}: {self.why}"
+
+
+def judge_again_s(verdicts: Sequence[Verdict]) -> float | None:
+    """Return after how many seconds time alone may have changed one of these; None: it will not."""
+    if any(verdict.why == RTT_UNKNOWN for verdict in verdicts):
+        return RTT_KNOWN_S
+    return NEARER_S if any(verdict.why.endswith(TOO_FAR) for verdict in verdicts) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +130,7 @@ def _judge(snapshot: MeshSnapshot, offer: Offer, model: ModelName, host: Offer) 
     if rtt_ms is None:
         return RTT_UNKNOWN
     if rtt_ms > RTT_MAX_MS:
-        return f"{rtt_ms:.0f} ms away, at most {RTT_MAX_MS:.0f} ms are useful"
+        return f"{rtt_ms:.0f} ms away, {TOO_FAR}"
     memory = offer.spare_bytes(model)
     if memory < layer_bytes:
         return f"one layer needs {gb(layer_bytes)}, it offers {gb(memory)}"

@@ -9,8 +9,8 @@ no lane. Source: spec, Election and split; issue 5, Losing a worker.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from nodes.mesh.announcement import SplitLine, SplitWorkerLine
-from nodes.mesh.directives import GATHER, Directive, Spread
+from nodes.mesh.announcement import RttLine, SplitLine, SplitWorkerLine
+from nodes.mesh.directives import GATHER, RETIRE, Directive, Spread
 from nodes.mesh.effects import Effect, RecordEvent
 from nodes.mesh.election import Election, Mode, next_term
 from nodes.mesh.ids import ModelName, NodeId
@@ -54,6 +54,8 @@ class _Term:
     """rpc ports of the workers that are ready, by node."""
     plan: SplitPlan | None = None
     """Set once all are ready."""
+    retires: bool = False
+    """A worker is about to go: the engine ends once its answers are through."""
 
     @property
     def workers(self) -> tuple[Seat, ...]:
@@ -87,6 +89,15 @@ class SplitHost:
             for name, term in self._terms.items()
         )
 
+    def round_trips(self) -> tuple[RttLine, ...]:
+        """Return how far its workers were when they were chosen: it changes with a split alone."""
+        seats = [seat for term in self._terms.values() for seat in term.workers]
+        return tuple(
+            RttLine(bytes.fromhex(seat.node_id), round(seat.rtt_ms, 1))
+            for seat in seats
+            if seat.rtt_ms is not None
+        )
+
     @property
     def broken(self) -> frozenset[tuple[ModelName, int]]:
         """Return the terms of this node that do not go on."""
@@ -109,6 +120,8 @@ class SplitHost:
         term = self._terms.get(model)
         if term is None:
             return None
+        if term.retires:
+            return RETIRE
         return GATHER if term.plan is None else Spread(term.plan, term.seats, term.have_bytes)
 
     @property
@@ -214,6 +227,8 @@ class SplitHost:
             if lost:
                 self._lose(name, term, lost, now, looked)
                 continue
+            if self._retires(name, term, member, looked):
+                continue
             if term.plan is None:
                 self._gather(name, term, looked)
             elif now - term.since_s > STOOD_AFTER_S:
@@ -223,6 +238,21 @@ class SplitHost:
                 self.withdraw(name)
                 looked.say("split_ended", f"{name} is split no longer: {heir.name} has it.", name)
         return looked
+
+    def _retires(self, model: ModelName, term: _Term, member: Members, looked: "Looked") -> bool:
+        """Look whether a worker is about to go: it stops or is drained, and so offers nothing."""
+        going = [o for s in term.workers if (o := member(s.node_id)) is not None and not o.engine]
+        if going and not term.retires:
+            term.retires = True
+            names = ", ".join(offer.name for offer in going)
+            text = (
+                f"{model} gives up its split, as {names} is about to go: open answers may finish."
+            )
+            looked.say("split_retires", text, model)
+        if term.retires and not self._runs_out(model):
+            self.withdraw(model)
+            looked.retired.append(model)
+        return term.retires
 
     def _runs_out(self, model: ModelName) -> bool:
         """Return whether an engine over workers is there yet."""
@@ -313,6 +343,8 @@ class Looked:
     """All workers are there."""
     lost: dict[ModelName, dict[NodeId, str]] = field(default_factory=dict)
     """Splits that ended, with the workers that were lost and why."""
+    retired: list[ModelName] = field(default_factory=list)
+    """Splits that ended because a worker goes; their open answers are through."""
     told: list[RecordEvent] = field(default_factory=list)
 
     def say(self, kind: str, text: str, model: ModelName) -> None:

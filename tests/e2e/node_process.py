@@ -39,11 +39,12 @@ class NodeProcess:
         engine: Path | None = None,
         until: str = "ready",
         checkout: Path = REPO,
+        label: str = "",
         **env: str,
     ) -> None:
         """`until`: what entering waits for: ``ready`` (a model answers), ``open`` (the port), ``started``.
 
-        `checkout` is the folder whose code runs.
+        `checkout` is the folder whose code runs; `label` names the output where two share a home.
         """
         self.home = home
         self._checkout = checkout
@@ -59,7 +60,7 @@ class NodeProcess:
             self.console_port = free_port()
             self.args += ["--console", str(self.console_port)]
         self._env = _clean_env(home) | env
-        self._output = home.parent / f"{home.name}.out"
+        self._output = home.parent / f"{label or home.name}.out"
         self._process: subprocess.Popen[bytes] | None = None
         self._seen: set[tuple[int, float]] = set()
 

@@ -168,4 +168,4 @@ def _islands(running: dict[NodeId, SimNode]) -> dict[NodeId, set[NodeId]]:
 
 def _lasting(views: dict[NodeId, MemberView]) -> dict[NodeId, MemberView]:
     """Round trips and load change without a publication."""
-    return {i: replace(view, rtt_s=None, load=b"") for i, view in views.items()}
+    return {i: replace(view, rtt_s=None, rtt_least_s=None, load=b"") for i, view in views.items()}

@@ -80,6 +80,8 @@ def test_scenario_4_waits_with_what_is_missing_and_starts_by_itself(seed: int) -
     assert mesh_node(b).shown["node"]["role"] == "worker"
     world.run(1)
     assert world.warm(b) == {BIG}
+    (host,) = mesh_node(b).shown[f"model/{BIG}"]["hosts"]
+    assert [(w["layers"], w["rtt_ms"] is not None) for w in host["workers"]] == [(3, True)]
     assert not world.engines.findings
 
 
@@ -88,6 +90,20 @@ def test_scenario_4_a_node_without_the_file_lends_its_memory_too() -> None:
     world.start("n0000", Box(12, (BIG,), {BIG: 18}))
     world.start("n0001", Box(10))
     world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 15)
+
+
+@pytest.mark.parametrize("forced", [True, False])
+def test_worker_that_answered_slowly_at_first_is_taken_once_it_is_near(forced: bool) -> None:
+    # A machine that has just started something else answers its first probes late.
+    world = World(17, Faults(delay_s=0.06))
+    size, options = (5, FORCED) if forced else (18, ServingOptions())
+    world.start("n0000", Box(12, (BIG,), {BIG: size}, options=options))
+    world.start("n0001", Box(10, (BIG,), {BIG: size}, options=options))
+    world.run(8)
+    assert workers(world) == []
+    world.network.faults = Faults(delay_s=0.002)
+    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 12)
+    assert not world.engines.findings
 
 
 def test_newcomer_does_not_take_a_second_copy_while_memory_is_short() -> None:
@@ -270,3 +286,20 @@ def test_workers_of_a_dropped_split_stay_until_its_open_answers_are_through() ->
     assert workers(world) == []
     assert not nodes[0].alive
     assert nodes[1].alive
+
+
+def test_worker_that_is_stopped_goes_once_the_open_answers_of_its_host_are_through() -> None:
+    world, nodes = too_big(18, nodes=3)
+    world.until(lambda: len(layout(world)) == 1, 15)
+    host, (worker,) = next(iter(layout(world).items()))
+    rest = ({"n0000", "n0001", "n0002"} - {host, worker}).pop()
+    world.engines.end_s = 8.0  # Somebody reads a long answer.
+    goes = next(n for n in nodes if n.name == worker)
+    world.stop(goes)
+    world.run(7)
+    assert workers(world) == [worker]
+    world.engines.end_s = 0.05
+    world.until(lambda: layout(world) == {host: [rest]}, 10)
+    world.run(2)
+    assert not goes.alive
+    assert not world.engines.findings
