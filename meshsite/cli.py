@@ -11,6 +11,7 @@ WORDS = (
     "admin-user",
     "doctor",
     "download",
+    "drain",
     "drop",
     "engine",
     "load",
@@ -20,6 +21,7 @@ WORDS = (
     "status",
     "stop",
     "token",
+    "undrain",
     "unload",
     "why",
 )

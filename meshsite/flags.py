@@ -25,8 +25,8 @@ def parser(prog: str = "mesh-llm") -> argparse.ArgumentParser:
             "the other machines of a mesh; without --model and --join it serves a tiny built-in demo model."
         ),
         epilog=(
-            "Other words: status, why, doctor, token, models, download, load, drop, unload, restart, stop, "
-            "engine, admin-user "
+            "Other words: status, why, doctor, token, models, download, load, drop, unload, restart, "
+            "drain, undrain, stop, engine, admin-user "
             "(mesh-llm WORD --help). Every flag can be set in the environment as MESH_LLM_<FLAG>."
         ),
     )

@@ -100,6 +100,27 @@ class OperatorDoor(MemberDoor):
         text = f"{model} is to be served; watch it load in the models list."
         return OperatorResult(True, text, outcome=Outcome.BEGUN)
 
+    async def servable(self) -> OperatorResult:
+        """List what can be named to be served here: files on disk, then the catalogue."""
+        from models_registry.listing import known
+
+        node = self._driver.node
+        found = node.serving.resources
+        offered_bytes = found.offered_bytes if found else 0
+        rows = known(node.own.on_disk, offered_bytes, node.serving.options.parallel or 1)
+        told = [
+            {
+                "name": row.name,
+                "on_disk": row.on_disk,
+                "size_bytes": row.size_bytes,
+                "fits": row.fits,
+                "verdict": row.verdict,
+                "capabilities": list(row.capabilities),
+            }
+            for row in rows
+        ]
+        return OperatorResult(True, f"{len(told)} models can be named.", {"models": told})
+
     async def why(self, model: str) -> OperatorResult:
         """Tell why a model is served as it is."""
         node = self._driver.node

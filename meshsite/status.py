@@ -5,6 +5,8 @@ from typing import Any
 from nodes.mesh.snapshot import State
 
 GB = 1e9
+SPLIT_KEYS = ("model", "reason", "works_for", "tokens_per_s", "expected_tokens_per_s")
+"""What the document says of this node's part in a split, beside `rpc_entries`."""
 
 
 def status(state: State, seq: int, token: str | None) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def status(state: State, seq: int, token: str | None) -> dict[str, Any]:
         "mesh_vram_gb": round(my_vram_gb + sum(p.get("vram_gb") or 0.0 for p in peers), 2),
         "rpc_entries": split.get("rpc_entries", []),
         "tensor_split": split.get("tensor_split"),
+        "split": {key: split.get(key) for key in SPLIT_KEYS} if split.get("model") else None,
         "peers": peers,
         "mesh_models": [
             {key: m[key] for key in ("name", "status", "state", "reason", "node_count", "nodes")}

@@ -40,6 +40,7 @@ def me(options: Options, node_id: NodeId, endpoints: Endpoints) -> Me:
         quic_port=endpoints.quic_port,
         api_url=endpoints.api_url,
         console_url=endpoints.console_url,
+        needs_key=options.api_key is not None,
     )
 
 

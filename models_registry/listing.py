@@ -1,5 +1,6 @@
 """Decides what `mesh-llm models` tells: what is on disk, what the catalogue has, and what fits here."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,14 @@ def list_models(models_dir: Path, offered_bytes: int, parallel: int) -> Listing:
         ),
         bad=tuple((clean_title(str(bad.path)), bad.reason) for bad in found.bad),
     )
+
+
+def known(models: Iterable[ModelFacts], offered_bytes: int, parallel: int) -> tuple[Row, ...]:
+    """Return what can be named to be served here: `models` on disk, then what the catalogue has beside."""
+    on_disk = [_disk_row(facts, offered_bytes, parallel) for facts in models]
+    stems = {row.name.casefold() for row in on_disk}
+    rest = [_catalogue_row(e, offered_bytes) for e in entries() if e.stem.casefold() not in stems]
+    return (*on_disk, *rest)
 
 
 def _disk_row(facts: ModelFacts, offered_bytes: int, parallel: int) -> Row:

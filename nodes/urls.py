@@ -26,6 +26,7 @@ urlpatterns = [
     path("api/tokens", tokens),
     path("api/operator-link", views.operator_link),
     path("api/actions", views.actions),
+    path("api/servable", views.servable),
     path("api/why", views.why),
     path("api/requests", requests),
     path("api/charts", charts),

@@ -172,6 +172,16 @@ async def actions(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
+async def servable(request: HttpRequest) -> HttpResponse:
+    """Return what can be named to be served here, to an operator: files on disk, then the catalogue."""
+    if (handle := node_handle.current()) is None:
+        return no_node()
+    if not await access.is_operator_async(request):
+        return needs_operator()
+    return JsonResponse((await handle.operator.servable()).found)
+
+
+@never_cache
 async def why(request: HttpRequest) -> HttpResponse:
     """Return why the model ``?model=`` is served as it is, in sentences."""
     if (handle := node_handle.current()) is None:

@@ -13,6 +13,7 @@ from functools import partial
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.routing import (
     Candidates,
+    HostKey,
     Refusal,
     RequestNeeds,
     RoutingTable,
@@ -58,6 +59,7 @@ class Router:
         self._affinity = Affinity()
         self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._table: RoutingTable | None = None
+        self._ready: frozenset[HostKey] = frozenset()
         self._found: dict[RequestNeeds, Candidates | Refusal | Choice] = {}
 
     def choose(self, needs: RequestNeeds, body: bytes | None) -> Choice | Refusal:
@@ -96,13 +98,22 @@ class Router:
     def _find(self, needs: RequestNeeds) -> Candidates | Refusal | Choice:
         """Return what the table says, remembered while it is the same: most requests ask alike."""
         table = self._routes()
-        if table is not self._table or len(self._found) >= ROUTES_REMEMBERED_MAX:
-            self._table = table
+        if table is not self._table:
+            self._take(table)
+        if len(self._found) >= ROUTES_REMEMBERED_MAX:
             self._found.clear()
         found = self._found.get(needs)
         if found is None:
             found = self._found[needs] = _sole(candidates(table, needs))
         return found
+
+    def _take(self, table: RoutingTable) -> None:
+        """Take a new table; a host that is in it again begins without its past."""
+        ready = frozenset(upstream.key for upstream in table.ready())
+        for key in ready - self._ready:
+            self.hosts.came_back(key)
+        self._table, self._ready = table, ready
+        self._found.clear()
 
     def _figures(self, now: float, upstream: Upstream) -> Figures:
         return self.hosts.of(upstream.key).figures(upstream, now)

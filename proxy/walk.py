@@ -116,7 +116,7 @@ class Walk:
             if answer.status >= 400:
                 refusal = _refusal(answer, first, upstream, places[number + 1 :])
             if refusal is None:
-                self._answered(upstream, answer.status, began_s)
+                self._answered(place, answer.status, began_s)
                 return answer, first
             answer.close()
             self._failed(upstream, refusal, began_s)
@@ -170,7 +170,7 @@ class Walk:
         async with self._ways.watch.waiting(upstream, others):
             return await _first_bytes(self._ways.peers, upstream, request)
 
-    def _answered(self, upstream: Upstream, status: int, began_s: float) -> None:
+    def _answered(self, place: Place, status: int, began_s: float) -> None:
         assert self._host is not None
         router = self._ways.router
         now = router.now()
@@ -182,9 +182,12 @@ class Walk:
         if status >= 400:
             self._host.refused()
             return
-        self._host.answered((now - began_s) * 1000, now)
+        figures = place.figures  # None: there was no choice, and what is here is all that is known.
+        own = self._host.in_flight / max(1, place.upstream.slots)
+        queue = figures.queue if figures is not None else max(1.0, own)
+        self._host.answered((now - began_s) * 1000, now, queue)
         if status == 200 and self._choice.key is not None:
-            router.answered(self._choice, upstream.node_id)
+            router.answered(self._choice, place.upstream.node_id)
 
     def _failed(self, upstream: Upstream, error: UpstreamError, began_s: float) -> None:
         assert self._host is not None

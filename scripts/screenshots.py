@@ -43,7 +43,7 @@ def main() -> None:
     console = ConsoleThread()
     try:
         with chromium() as browser:
-            with _page(browser, console, "three", "desktop", "light", "mesh") as page:
+            with _page(browser, console, "split", "desktop", "light", "mesh") as page:
                 _shoot(page, images / "console.png")
             with _page(browser, console, "three", "phone", "light", "chat") as page:
                 _shoot(page, images / "console-phone.png")

@@ -40,6 +40,14 @@ import django  # noqa: E402  (settings read the environment made above)
 
 django.setup()
 
+from django.conf import settings  # noqa: E402
+
+# A password's hash is slow on purpose, and no test of this process is about how slow.
+settings.PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.MD5PasswordHasher",
+    *settings.PASSWORD_HASHERS,
+]
+
 
 @pytest.fixture(scope="session")
 def engine_dir() -> Path:

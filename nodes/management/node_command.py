@@ -46,6 +46,26 @@ class NodeCommand(WordCommand):
         return found
 
 
+class MachineCommand(NodeCommand):
+    """A word that does one thing with one machine of the mesh; `word` is its name."""
+
+    word = ""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the machine."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "node",
+            nargs="?",
+            default="",
+            help="its name or id; the node that is asked, if left out",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Ask the node and print the outcome."""
+        self.act(self.word, {"subject": options["node"]}, options["port"])
+
+
 class ModelCommand(NodeCommand):
     """A word that does one thing with one model; `word` is its name."""
 

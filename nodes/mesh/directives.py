@@ -21,6 +21,9 @@ class Left:
 class Gather:
     """It is to be split and its workers are not ready: keep what answers, start nothing."""
 
+    gently: bool = False
+    """The split that runs ends because a worker is about to go: its open answers have their grace."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -34,6 +37,7 @@ class Spread:
 
 
 GATHER = Gather()
+RETIRE = Gather(gently=True)
 Directive = Left | Gather | Spread | None
 """None: alone, if it fits."""
 

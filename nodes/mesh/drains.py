@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from nodes.mesh import limits
+from nodes.mesh.effects import RecordEvent
 from nodes.mesh.gossip_events import NoticeIssued
 from nodes.mesh.ids import NodeId
 from nodes.mesh.records import NodeIdentity, id_of_key
@@ -106,6 +107,12 @@ class DrainWord:
     version: int
     drained: bool
     life: int
+
+    def story(self, name: str) -> RecordEvent:
+        """Return the line of history by which others tell of it; `name` is the subject's."""
+        what = "be drained" if self.drained else "serve again"
+        text = f"{name or self.subject[:8]} is to {what}: an operator asked for it."
+        return RecordEvent("drain_asked", text, node_id=self.subject)
 
 
 class Drains:

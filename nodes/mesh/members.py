@@ -7,6 +7,7 @@ true about membership is decided by `gossip`; this is its echo, kept by `MeshNod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from nodes.mesh.announcement import MIB, Announcement
 from nodes.mesh.engine_load import NO_LOAD, EngineLoad, NodeLoad, decode
 from nodes.mesh.gossip_effects import MemberState, MemberView
 from nodes.mesh.ids import ModelName, NodeId
@@ -144,9 +145,17 @@ def _milliseconds(rtt_s: float | None) -> float | None:
     return None if rtt_s is None else float(f"{rtt_s * 1000:.2g}")
 
 
+def _used_gb(said: Announcement) -> float:
+    """Return what its engines were planned with, as far as it says: the least that each model needs."""
+    live = {line.name for line in said.serving if line.state in ("ready", "loading", "draining")}
+    return round(sum(d.need_mib * MIB for d in said.on_disk if d.name in live) / 1e9, 2)
+
+
 def _entry(seen: Seen, clock_offset_s: float) -> Entry:
     view, said = seen.view, seen.view.announcement
     gone = view.state in _GONE
+    found = (seen.load.of(ModelName(line.name)) for line in said.serving if not gone)
+    loads = [load for load in found if load is not None]
     return {
         "id": view.node_id,
         "name": said.name or view.node_id[:8],
@@ -159,6 +168,9 @@ def _entry(seen: Seen, clock_offset_s: float) -> Entry:
         "addresses": list(said.addresses),
         "on_disk": [line.name for line in said.on_disk],
         "wanted": list(said.wanted),
+        "used_gb": 0.0 if gone else _used_gb(said),
+        "in_flight": sum(load.in_flight for load in loads),
+        "tokens_per_s": round(sum(load.tokens_per_s for load in loads), 1),
         "lane": None,
         "since": round(seen.since_s + clock_offset_s, 1),
     }

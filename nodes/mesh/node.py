@@ -15,7 +15,7 @@ from nodes.mesh import events as ev
 from nodes.mesh.announcement import Announcement
 from nodes.mesh.causes import Cause
 from nodes.mesh.client_events import TableReceived
-from nodes.mesh.drains import Drains, drain_notice
+from nodes.mesh.drains import Drains, DrainWord, drain_notice
 from nodes.mesh.duties import Duties
 from nodes.mesh.effects import ChangeRoutes, Effect, LeaveAndExit, PublishDelta, RecordEvent
 from nodes.mesh.events import Event
@@ -38,7 +38,7 @@ from nodes.mesh.reasons import why_by_table
 from nodes.mesh.routing import RoutingTable, match_name
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import State, difference
-from nodes.mesh.split_view import split_entry
+from nodes.mesh.split_view import show_lanes, split_entry
 from nodes.mesh.tombstones import drop_notice, model_of
 from nodes.mesh.view import Me, role, routing_table, state_map
 
@@ -278,6 +278,8 @@ class MeshNode:
         A drop of before this node came is older than its operator's `--model`, which lifts it.
         """
         word = self.drains.take(topic, version, body)
+        if word is not None:
+            self._tell_word(word, effects)
         if word is not None and word.subject == self.me.node_id:
             # What was meant for an earlier life of this node, before it was started again, is over.
             if word.life >= self.me.started_at * 1000:
@@ -309,6 +311,11 @@ class MeshNode:
         self.duties.noticed(notice.topic, notice.version, notice.body)
         self._take_gossip(self.gossip.handle(notice, now), now, effects)
 
+    def _tell_word(self, word: DrainWord, effects: list[Effect]) -> None:
+        view = self.members.get(word.subject)
+        if view is not None:
+            effects.append(word.story(view.announcement.name))
+
     def _drain(self, asked: ev.DrainRequested, now: float, effects: list[Effect]) -> None:
         """Drain this node, or let another one know that it is to be drained; or the reverse."""
         if asked.node_id == self.me.node_id:
@@ -323,7 +330,9 @@ class MeshNode:
             self.gossip.identity, asked.node_id, version, asked.drained, view.incarnation,
             unix_ms // 1000,
         )  # fmt: skip
-        self.drains.take(notice.topic, notice.version, notice.body)
+        word = self.drains.take(notice.topic, notice.version, notice.body)
+        if word is not None:
+            self._tell_word(word, effects)
         self._take_gossip(self.gossip.handle(notice, now), now, effects)
 
     def _asked_here(self, model: ModelName) -> bool:
@@ -341,7 +350,8 @@ class MeshNode:
         said = AnnouncementChanged(self.announcement())
         self._take_gossip(self.gossip.handle(said, now), now, effects)
         # A stop does not wait for its engines: they may take seconds to end, and nobody is to ask them.
-        if self._last_act is not None or self.serving.done_answering:
+        done = self.serving.done_answering and not self.serving.lent_to
+        if self._last_act is not None or done:
             self._take_gossip(self.gossip.handle(LeaveRequested(), now), now, effects)
 
     # --- what goes out ----------------------------------------------------------------------------
@@ -373,6 +383,7 @@ class MeshNode:
             self.me.node_id, self.serving, self.duties.lane, self.duties.works_for
         )
         state.update(self.members.entries(self._clock_offset_s or 0.0))
+        show_lanes(state, self.duties.lane)
         complete(state, self.me.node_id, self.own, self.members, self.duties.tombstones.dropped)
         if self.gossip is not None:
             looked_s = self.duties.looked_s

@@ -13,6 +13,7 @@ from nodes.mesh.announcement import (
     Announcement,
     ModelOnDiskLine,
     RateLine,
+    RttLine,
     ServedModelLine,
     SplitLine,
     WorkLine,
@@ -61,6 +62,8 @@ class MeshWords:
     """Splits that it hosts."""
     works: tuple[WorkLine, ...] = ()
     """What it lends to another host's split."""
+    rtts: tuple[RttLine, ...] = ()
+    """Round trips to the workers of its splits, as of their planning."""
 
 
 def disk_lines(
@@ -106,6 +109,7 @@ def announce(
         engine=engine.version[: limits.NAME_CHARS_MAX] if engine else "",
         splits=words.splits[: limits.SPLITS_MAX],
         works=words.works[: limits.SPLITS_MAX],
+        rtts=words.rtts[: limits.RTTS_MAX],
     )
 
 

@@ -22,8 +22,8 @@ HOSTS_MAX = 8_192
 FAILURE_LOAD = 1.0
 """What one failure weighs, in shares of the host's slots: as if it were once more full."""
 FAILURES_LOAD_MAX = 8.0
-FAILURE_HALF_LIFE_S = 10.0
-FAILURE_FORGOTTEN = 0.1
+FAILURE_HALF_LIFE_S = 5.0
+FAILURE_FORGOTTEN = 0.25
 """Less than this is nothing: between idle hosts the smallest remainder would decide every time."""
 OWN_PEAK_S = 2.0
 """A host's word is so old at most when it is heard of: sampled each second, told and shown at half seconds.
@@ -36,8 +36,8 @@ TTFB_JUMP_FROM_MS = 25.0
 again and again."""
 TTFB_KEPT_S = 60.0
 """Own times older than this say nothing any more: what the host tells of itself counts then."""
-TTFB_FADE_S = 2.0
-TTFB_FADE_TIMES = 3.0
+TTFB_FADE_S = 1.0
+TTFB_FADE_TIMES = 1.0
 """A time to first byte counts half after so long without a new one: these seconds, or so many times itself.
 One slow answer would else keep a host from being asked, and so from showing that it is quick."""
 
@@ -51,8 +51,13 @@ class Figures(msgspec.Struct, frozen=True, gc=False):
     failures: float
     """Recent failures as load, in shares of its slots."""
     ttfb_ms: float | None
-    """Time to first byte as seen from here, the way included; None: not known."""
+    """Time to first byte as seen from here, the way included, a queue's part taken off; None: not known."""
     rtt_ms: float
+
+    @property
+    def queue(self) -> float:
+        """How many times over its slots would be taken with one more request; 1: there is no queue."""
+        return max(1.0, (self.busy + 1) / max(1, self.slots))
 
     @property
     def pressure(self) -> float:
@@ -103,8 +108,12 @@ class HostLive:
         """Count a request that a peer has with this node's own engine."""
         self.in_flight += 1
 
-    def answered(self, ttfb_ms: float, now: float) -> None:
-        """Note the first byte of an answer, `ttfb_ms` after the request was sent."""
+    def answered(self, ttfb_ms: float, now: float, queue: float = 1.0) -> None:
+        """Note the first byte of an answer, `ttfb_ms` after the request was sent into such a queue.
+
+        What the queue cost is taken off: the pressure says it already, and says it of now.
+        """
+        ttfb_ms /= queue
         if not self._breaker.untroubled:
             self._breaker.succeeded()
         old = self._ttfb_ms
@@ -128,6 +137,12 @@ class HostLive:
         """Note that the host failed before its first byte."""
         self._weigh(now)
         self._breaker.failed(now, trial)
+
+    def came_back(self) -> None:
+        """Forget what was wrong with it and how quick it was: it is another process now."""
+        self._breaker = Breaker()
+        self._failures = 0.0
+        self._ttfb_ms = None
 
     def ended(self) -> None:
         """Count a request out, however it ended."""
@@ -211,6 +226,12 @@ class LiveHosts:
         """Note that a host failed before its first byte."""
         self.of(key).failed(now, trial)
         self._suspected.add(key)
+
+    def came_back(self, key: HostKey) -> None:
+        """Forget the past of a host that was not to be asked for a while."""
+        if key in self._hosts:
+            self._hosts[key].came_back()
+            self._suspected.discard(key)
 
     def broken(self, now: float) -> frozenset[HostKey]:
         """Return the hosts whose breaker is open."""

@@ -26,7 +26,7 @@ STICKY_PRESSURE = 1.0
 """Up to this pressure (a slot is free) a conversation stays with its host whatever the others do."""
 STICKY_SLACK = 1.5
 """Beyond, it stays while the host is at most so many times as pressed as the one it would move to."""
-LATENCY_FLOOR_MS = 25.0
+LATENCY_FLOOR_MS = 50.0
 """Times to first byte below this are taken for equal: they differ by prompts and noise, not by hosts."""
 LATENCY_BAND = 2.0
 """One host must be so many times slower before it counts; beyond, the excess multiplies its pressure."""

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from nodes.mesh import events as ev
 from nodes.mesh.causes import Cause
-from nodes.mesh.directives import Directive, Left, Spread, contradicts
+from nodes.mesh.directives import RETIRE, Directive, Left, Spread, contradicts
 from nodes.mesh.effects import Effect, LeaveAndExit, RecordEvent, StartServer, StopServer
 from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.launching import server_plan
@@ -205,7 +205,8 @@ class Serving:
         directive = self.directives.get(name)
         if slot is None or slot.run is None or not contradicts(directive, slot.run.plan):
             return
-        if slot.run.plan.split is not None and not isinstance(directive, Left):
+        gently = isinstance(directive, Left) or directive == RETIRE
+        if slot.run.plan.split is not None and not gently:
             # Its split has lost a part: there is nothing to wait for.
             yield from self._stop_run(name, 0.0)
         else:
@@ -313,7 +314,8 @@ class Serving:
     def _reconcile(self, now: float) -> Iterator[Effect]:
         running = any(slot.run for slot in self.slots.values())
         answering = self.stopping and not self.done_answering
-        if self._leave_when_empty and not running and not answering and not self._left:
+        busy = running or answering or bool(self.lent_to)
+        if self._leave_when_empty and not busy and not self._left:
             self._left = True
             reason = "stopped as asked" if self.stopping else "its last model was dropped"
             yield LeaveAndExit(0, reason)

@@ -6,7 +6,7 @@ One key, one owner, one object that is always replaced whole; so a viewer that a
 Keys and their objects (all strings in them may be hostile: they come from files and peers):
 
 - ``node``: ``{node_id, name, version, role, is_host, is_client, state, api_port, console_port,
-  quic_port, api_url, console_url, started_at, mesh_id}``; state is ``starting``, ``serving``,
+  quic_port, api_url, console_url, needs_key, started_at, mesh_id}``; state is ``starting``, ``serving``,
   ``waiting``, ``failed``, ``draining``, ``drained`` or ``stopping``. Optional: ``approval:
   bool`` (new machines wait for an operator).
 - ``engine``: ``{state: "missing" | "found", version, build, rpc_version, source, reason, starts}``.

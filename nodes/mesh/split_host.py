@@ -6,11 +6,12 @@ the term: the engine is stopped, and the election is held again at once. Knows n
 no lane. Source: spec, Election and split; issue 5, Losing a worker.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from nodes.mesh.announcement import SplitLine, SplitWorkerLine
-from nodes.mesh.directives import GATHER, Directive, Spread
+from nodes.mesh.announcement import RttLine, SplitLine, SplitWorkerLine
+from nodes.mesh.directives import GATHER, RETIRE, Directive, Spread
 from nodes.mesh.effects import Effect, RecordEvent
 from nodes.mesh.election import Election, Mode, next_term
 from nodes.mesh.ids import ModelName, NodeId
@@ -54,6 +55,8 @@ class _Term:
     """rpc ports of the workers that are ready, by node."""
     plan: SplitPlan | None = None
     """Set once all are ready."""
+    retires: bool = False
+    """A worker is about to go: the engine ends once its answers are through."""
 
     @property
     def workers(self) -> tuple[Seat, ...]:
@@ -73,6 +76,8 @@ class SplitHost:
         """Workers that are late to answer, or further away than `SLOW_RTT_MS`, and since when."""
         self._leaving: dict[ModelName, NodeId] = {}
         """Splits that another host takes over once it can answer."""
+        self._look_at_once = False
+        """An heir was found that may answer already."""
 
     # --- what it says -----------------------------------------------------------------------------
 
@@ -85,6 +90,15 @@ class SplitHost:
                 tuple(SplitWorkerLine(bytes.fromhex(s.node_id), s.layers) for s in term.workers),
             )
             for name, term in self._terms.items()
+        )
+
+    def round_trips(self) -> tuple[RttLine, ...]:
+        """Return how far its workers were when they were chosen: it changes with a split alone."""
+        seats = [seat for term in self._terms.values() for seat in term.workers]
+        return tuple(
+            RttLine(bytes.fromhex(seat.node_id), round(seat.rtt_ms, 1))
+            for seat in seats
+            if seat.rtt_ms is not None
         )
 
     @property
@@ -109,11 +123,15 @@ class SplitHost:
         term = self._terms.get(model)
         if term is None:
             return None
+        if term.retires:
+            return RETIRE
         return GATHER if term.plan is None else Spread(term.plan, term.seats, term.have_bytes)
 
     @property
     def deadline(self) -> float | None:
         """When the patience with a worker ends; None: nobody is waited for."""
+        if self._look_at_once:
+            return -math.inf
         waits = [t.since_s + GATHER_S for t in self._terms.values() if t.plan is None]
         waits += [since_s + SLOW_FOR_S for since_s in self._slow_since_s.values()]
         return min(waits, default=None)
@@ -135,6 +153,7 @@ class SplitHost:
         others = [host for host in election.hosts if host != self._me]
         if election.mode is Mode.SOLO and others and len(others) == len(election.hosts):
             self._leaving[name] = others[0]  # It goes on until the other one can answer.
+            self._look_at_once = True
             return
         self.withdraw(name)
         yield RecordEvent("split_ended", f"{name} is split no longer: {election.text}.", model=name)
@@ -205,6 +224,7 @@ class SplitHost:
         `rtts_ms` are the round trips as they are now, unlike those by which workers are chosen.
         """
         looked = Looked()
+        self._look_at_once = False
         self._note_slow(member, rtts_ms, now)
         for name, term in tuple(self._terms.items()):
             if name not in wanted:
@@ -216,6 +236,8 @@ class SplitHost:
             if lost:
                 self._lose(name, term, lost, now, looked)
                 continue
+            if self._retires(name, term, member, looked):
+                continue
             if term.plan is None:
                 self._gather(name, term, looked)
             elif now - term.since_s > STOOD_AFTER_S:
@@ -225,6 +247,21 @@ class SplitHost:
                 self.withdraw(name)
                 looked.say("split_ended", f"{name} is split no longer: {heir.name} has it.", name)
         return looked
+
+    def _retires(self, model: ModelName, term: _Term, member: Members, looked: "Looked") -> bool:
+        """Look whether a worker is about to go: it stops or is drained, and so offers nothing."""
+        going = [o for s in term.workers if (o := member(s.node_id)) is not None and not o.engine]
+        if going and not term.retires:
+            term.retires = True
+            names = ", ".join(offer.name for offer in going)
+            text = (
+                f"{model} gives up its split, as {names} is about to go: open answers may finish."
+            )
+            looked.say("split_retires", text, model)
+        if term.retires and not self._runs_out(model):
+            self.withdraw(model)
+            looked.retired.append(model)
+        return term.retires
 
     def _runs_out(self, model: ModelName) -> bool:
         """Return whether an engine over workers is there yet."""
@@ -315,6 +352,8 @@ class Looked:
     """All workers are there."""
     lost: dict[ModelName, dict[NodeId, str]] = field(default_factory=dict)
     """Splits that ended, with the workers that were lost and why."""
+    retired: list[ModelName] = field(default_factory=list)
+    """Splits that ended because a worker goes; their open answers are through."""
     told: list[RecordEvent] = field(default_factory=list)
 
     def say(self, kind: str, text: str, model: ModelName) -> None:

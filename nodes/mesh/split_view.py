@@ -10,7 +10,7 @@ from nodes.mesh.events import LaneLine
 from nodes.mesh.ids import NodeId
 from nodes.mesh.plans import WorkerPlan
 from nodes.mesh.serving import Serving
-from nodes.mesh.snapshot import Entry
+from nodes.mesh.snapshot import Entry, State
 from nodes.mesh.split_seats import Seat
 
 _NO_LANE = LaneLine(NodeId(""), "lane")
@@ -48,6 +48,14 @@ def split_entry(
             },
         }
     return entry
+
+
+def show_lanes(state: State, lane: Iterable[LaneLine]) -> None:
+    """Say in the ``peer/`` entries of `state` which lane is in use with whom, in place."""
+    for line in lane:
+        key = f"peer/{line.peer}"
+        if key in state:
+            state[key] = {**state[key], "lane": "tcp" if line.via == "lane" else line.via}
 
 
 def expected_tokens_per_s(solo: float | None, seats: Iterable[Seat]) -> float | None:

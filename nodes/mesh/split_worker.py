@@ -67,6 +67,13 @@ class SplitWorker:
             return None
         return found
 
+    def finishes(self, found: Orders | None) -> bool:
+        """Return whether these orders are those of the rpc-server that runs.
+
+        A node that goes obeys no others, but lets the open answers of its host come to their end.
+        """
+        return self._lent is not None and _same(self._lent.plan, found)
+
     @property
     def plan(self) -> WorkerPlan | None:
         """Return what its rpc-server runs for; None: there is none."""

@@ -120,13 +120,13 @@ class Splits:
             self._reasons.note(name, "split_lost", text)
             yield RecordEvent("split_lost", text, "warning", name, next(iter(lost)))
             self._plan_anew(name, reelection, now)
+        for name in looked.retired:
+            self._plan_anew(name, reelection, now)
         yield from looked.told
-        if out:
-            self.worker.orders = None
-        else:
-            # Of a model that is dropped the open answers come to their end: the host says when.
-            refused = dropped - {self.worker.model}
-            self.worker.orders = self.worker.heed(orders(book.splitters(), self._me, refused))
+        # Of a model that is dropped the open answers come to their end: the host says when.
+        refused = dropped - {self.worker.model}
+        found = self.worker.heed(orders(book.splitters(), self._me, refused))
+        self.worker.orders = None if out and not self.worker.finishes(found) else found
 
     def act(
         self, reelection: Reelection, disk: tuple[ModelFacts, ...], now: float
@@ -162,7 +162,12 @@ class Splits:
 
     def words(self, words: MeshWords) -> MeshWords:
         """Return what is said, with this node's splits and what it lends."""
-        return replace(words, splits=self.host.lines(), works=self.worker.lines())
+        return replace(
+            words,
+            splits=self.host.lines(),
+            works=self.worker.lines(),
+            rtts=self.host.round_trips(),
+        )
 
     def own(self, offer: Offer) -> Offer:
         """Return this node's own offer as it is now."""

@@ -251,6 +251,11 @@ class Suspicions:
             if node_id in self.suspects:
                 self.clear(node_id, "answered")
             return
+        link = core.links.get(node_id)
+        if link is not None and link.acked_at > started:
+            # It met us, or answered a probe, while its answer to this question was lost. Seed 413.
+            self.clear(node_id, "answered")
+            return
         if core.stalled_at >= started and suspicion.postponed < _POSTPONED_MAX:
             suspicion.postponed += 1
             self._set_timer(node_id, suspicion, core.now + core.config.stall_grace_s)

@@ -35,6 +35,8 @@ class Me:
     quic_port: int | None
     api_url: str
     console_url: str | None
+    needs_key: bool = False
+    """API requests must bring a key."""
 
 
 def routing_table(me: Me, serving: Serving, elsewhere: Iterable[Upstream] = ()) -> RoutingTable:
@@ -111,6 +113,7 @@ def _node(me: Me, serving: Serving) -> Entry:
         "quic_port": me.quic_port,
         "api_url": me.api_url,
         "console_url": me.console_url,
+        "needs_key": me.needs_key,
         "started_at": me.started_at,
         "mesh_id": me.mesh_id,
     }

@@ -28,7 +28,7 @@ function figures(all) {
   setText(byId("fig-machines"), whole(here.length));
   const silent = here.filter((machine) => ["late", "suspect"].includes(machine.state)).length;
   const drained = here.filter((machine) => machine.role === "drained").length;
-  const notes = [silent && `${silent} slow to answer`, drained && `${drained} drained`, gone && `${gone} gone`].filter(Boolean).join(", ");
+  const notes = [silent && `${silent} slow to answer`, drained && `${drained} drained`, gone && `${gone} gone`].filter(Boolean).map((note) => `· ${note}`).join(" ");
   setText(byId("fig-machines-note"), notes || (here.length > 1 ? "all reachable" : "just this one"));
   setText(byId("fig-models"), whole(warm));
   setText(byId("fig-models-note"), models.length > warm ? `of ${models.length} known` : warm ? "ready to answer" : "none yet");

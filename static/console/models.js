@@ -194,8 +194,6 @@ function renderCards() {
   const of = (status) => [...models.values()].filter((model) => model.status === status).length;
   const words = [["warm", "ready to answer"], ["loading", "loading"], ["cold", "cold"]].filter(([status]) => of(status)).map(([status, word]) => `${of(status)} ${word}`);
   setText(byId("models-summary"), words.length ? `${words.join(", ")}.` : "");
-  const known = byId("known-models");
-  keyed(known, [...models.keys()], (name) => el("option", { value: name }), () => {});
 }
 
 async function serve(event) {
@@ -211,10 +209,30 @@ async function serve(event) {
   if (outcome.ok) byId("serve-name").value = "";
 }
 
+/** What can be named: fetched when it is looked for, since disk and catalogue seldom change. */
+async function renderServable() {
+  let found = [];
+  try {
+    const response = await fetch("/api/servable");
+    if (response.ok) found = (await response.json()).models;
+  } catch { /* the connection's own pill says so */ }
+  const models = new Map(found.map((model) => [model.name, model]));
+  keyed(byId("known-models"), [...models.keys()], (name) => el("option", { value: name }), () => {});
+  keyed(byId("servable-list"), [...models.keys()], (name) => el("li", { class: "pending-row" }, el("span", {}, el("b"), el("span", { class: "muted small-text" })),
+    button("Choose", () => { byId("serve-name").value = name; byId("serve-name").focus(); }, { class: "button small", "aria-label": `Choose ${name}` })),
+  (item, name) => {
+    const { size_bytes: size, on_disk: here, fits, verdict } = models.get(name);
+    setText(item.firstElementChild.firstElementChild, name);
+    setText(item.firstElementChild.lastElementChild, ` ${[here ? "on this disk" : "to be downloaded", bytes(size), fits ? "fits here" : `does not fit here (${verdict})`].join(" · ")}`);
+  });
+}
+
 export function startModels() {
   const rows = store.watch(["model/", "peer/", "node"], renderRows, "mesh");
   store.watch(["model/", "peer/", "node"], renderCards, "models");
   lit.addEventListener("change", rows);
   byId("serve").hidden = !isOperator();
   byId("serve").addEventListener("submit", serve);
+  byId("servable").addEventListener("toggle", () => { if (byId("servable").open) renderServable(); });
+  byId("serve-name").addEventListener("focus", renderServable, { once: true });
 }

@@ -139,6 +139,15 @@ class ScriptedOperator:
     async def diagnose(self, peer: str) -> OperatorResult:
         return await self._note("diagnose", peer)
 
+    async def servable(self) -> OperatorResult:
+        models = [
+            {"name": "qwen3-8b", "on_disk": True, "size_bytes": 5 * 10**9, "fits": True,
+             "verdict": "yes, 8,192 tokens", "capabilities": ["tools"]},
+            {"name": "GLM-4.7-Flash", "on_disk": False, "size_bytes": 18 * 10**9, "fits": False,
+             "verdict": "no: 7.8 GB short", "capabilities": []},
+        ]  # fmt: skip
+        return OperatorResult(True, "2 models.", {"models": models})
+
     async def tokens(self) -> OperatorResult:
         result = await self._note("tokens", "")
         return OperatorResult(result.ok, result.text, {"tokens": list(self.made)})

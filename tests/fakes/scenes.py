@@ -47,7 +47,7 @@ def peer_entry(number: int, **changes: Any) -> dict[str, Any]:
         ),
         "role": "standby", "state": "alive", "serving": [], "vram_gb": 24.0, "rtt_ms": 0.4 + number % 7,
         "version": "0.1.0", "addresses": [f"192.0.2.{number % 250}:41{number:03d}"], "on_disk": [],
-        "wanted": [], "used_gb": 0.0, "in_flight": 0, "tokens_per_s": 0.0, "lane": "tcp",
+        "wanted": [], "used_gb": 0.0, "in_flight": 0, "tokens_per_s": 0.0, "lane": None,
         "since": time.time() - 3600 - 60 * number,
     }  # fmt: skip
     return {**entry, **changes}
@@ -106,7 +106,7 @@ def three() -> Scene:
         1, role="host", serving=["llama-3.3-70b"], vram_gb=64.0, used_gb=46.2, in_flight=2,
         tokens_per_s=21.4, on_disk=["llama-3.3-70b"],
     )  # fmt: skip
-    cellar = peer_entry(2, vram_gb=16.0, lane="quic", rtt_ms=12.7, on_disk=["qwen3-8b"])
+    cellar = peer_entry(2, vram_gb=16.0, rtt_ms=12.7, on_disk=["qwen3-8b"])
     state = _base() | {f"peer/{p['id']}": p for p in (barn, cellar)}
     state |= _model("qwen3-8b", [host_of(NODE_ID)], capabilities=["tools"], requests_per_s=0.4)
     state |= _model(
@@ -145,10 +145,10 @@ def split() -> Scene:
         need_bytes=140 * GB, parameters=235_000_000_000, ttfb_p50_ms=310.0,
     )  # fmt: skip
     state["resources"] |= {"offered_bytes": 72 * GB, "used_bytes": 66 * GB}
-    for number, share, _ in workers:
+    for number, share, via in workers:
         state[f"peer/{peer_id(number)}"] = peer_entry(
             number, role="worker", vram_gb=64.0 if number == 1 else 36.0, used_gb=140 * share,
-            rtt_ms=0.6 * number,
+            rtt_ms=0.6 * number, lane="tcp" if via == "lane" else "quic",
         )  # fmt: skip
     hall = peer_entry(7, role="host", serving=["qwen3-8b"], used_gb=6.6, tokens_per_s=38.2)
     state[f"peer/{hall['id']}"] = hall
@@ -192,7 +192,7 @@ def many(count: int) -> Scene:
         if number % 11 == 5:
             peer["state"] = ("late", "suspect")[number % 2]
         if number % 17 == 9:
-            peer |= {"lane": "quic", "rtt_ms": 41.0, "version": "0.0.9"}
+            peer |= {"rtt_ms": 41.0, "version": "0.0.9"}
         state[f"peer/{peer['id']}"] = peer
     for name, found in hosts.items():
         state |= _model(name, found)

@@ -8,7 +8,13 @@ import pytest
 from meshsite import operator_door
 from meshsite.mesh_side import MeshSide
 from meshsite.operator_door import OperatorDoor
-from nodes.mesh.events import DropRequested, ModelWanted, ResourcesSampled, StopRequested
+from nodes.mesh.events import (
+    DiskScanned,
+    DropRequested,
+    ModelWanted,
+    ResourcesSampled,
+    StopRequested,
+)
 from nodes.mesh.ids import ModelName
 from nodes.mesh.node import MeshNode
 from nodes.runtime.driver import Driver
@@ -93,3 +99,13 @@ async def test_model_that_was_dropped_and_has_ended_is_served_by_nobody(door_of:
     node.handle(exited(1, asked=True), 3.0)
     result = await door_of(node).drop("tiny")
     assert not result.ok and "Nobody serves tiny" in result.text
+
+
+async def test_what_can_be_named_is_what_is_on_disk_and_then_the_catalogue(door_of: DoorOf) -> None:
+    node = serving_node()
+    node.handle(DiskScanned((model("tiny"),)), 1.0)
+    found = (await door_of(node).servable()).found["models"]
+    first, *catalogue = found
+    assert (first["name"], first["on_disk"], first["fits"]) == ("tiny", True, True)
+    assert catalogue and not any(one["on_disk"] for one in catalogue)
+    assert "path" not in first, "nothing of this machine's folders is told"

@@ -21,7 +21,7 @@ def test_the_same_seed_gives_the_same_file_and_another_does_not(tmp_path: Path) 
     assert first != other
 
 
-@pytest.mark.parametrize("preset", ["tiny", "big200"])
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("big200", marks=pytest.mark.slow)])
 def test_no_two_tensors_are_alike_where_a_wrong_layer_would_go_unnoticed(
     tmp_path: Path, preset: str
 ) -> None:

@@ -70,7 +70,17 @@ def test_an_action_needs_an_operator(node: ScriptedNode, client: Client) -> None
     assert node.operator.asked == []
 
 
-@pytest.mark.parametrize("action", ["drop", "load", "restart", "stop"])
+def test_what_can_be_served_is_told_to_an_operator_alone(
+    node: ScriptedNode, client: Client
+) -> None:
+    assert client.get("/api/servable").status_code == 403
+    told = client.get("/api/servable", headers=BEARER).json()["models"]
+    assert [model["name"] for model in told] == ["qwen3-8b", "GLM-4.7-Flash"]
+
+
+@pytest.mark.parametrize(
+    "action", ["drop", "load", "restart", "stop", "drain", "undrain", "block", "reject"]
+)
 def test_an_action_is_carried_out_and_its_outcome_told(
     node: ScriptedNode, client: Client, action: str
 ) -> None:

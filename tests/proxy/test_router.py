@@ -65,6 +65,19 @@ async def test_conversation_moves_when_its_host_dies_and_stays_with_the_new_one(
         assert await here.ask(talk.ask()) == new
 
 
+async def test_host_that_is_back_after_failing_is_asked_like_any_other() -> None:
+    here = Lab([host(1), host(2)])
+    await here.ask()
+    gone = here.hosts[0]
+    for _ in range(8):
+        here.ways.router.hosts.failed(gone.key, here.ways.router.now(), trial=False)
+    here.remove(gone)
+    await here.ask()
+    here.change(gone)
+    asked = Counter([await here.ask() for _ in range(40)])
+    assert asked[gone.name] >= 8
+
+
 async def test_conversation_gives_way_when_its_host_is_full_and_returns_nowhere() -> None:
     here = Lab([host(1), host(2)])
     talk = Talk(1)

@@ -138,6 +138,14 @@ class Engines:
             self.findings.append(
                 f"{network.now:.3f} {node.name} starts {name} and lends its memory"
             )
+        if plan.split is not None:
+            self._start_split(node, plan)
+            return
+        if self._spread_before.pop((node.name, name), False):
+            self.allow(node, name)  # Alone again after a split.
+        self._allowed[id(node), name] -= 1
+        if self._allowed[id(node), name] < 0:
+            self.findings.append(f"{network.now:.3f} {node.name} started {name} for no reason")
         network.at(network.now + self.load_s, self._ready, node, run_id)
 
     def _start_split(self, node: SimNode, plan: ServerPlan) -> None:

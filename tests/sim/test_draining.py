@@ -7,6 +7,7 @@ from nodes.mesh.ids import NodeId
 from tests.sim.identities import node_id_of
 from tests.sim.parts import Faults
 from tests.sim.serving_world import Box, World, mesh_node
+from tests.sim.test_split_scenarios import layout, too_big, workers
 
 MODEL = "GLM-4.7-Flash-Q4_K_M"
 LOSSY = Faults(loss=0.05, delay_s=0.005, jitter_s=0.01, duplication=0.05, reordering=0.1)
@@ -44,6 +45,9 @@ def test_a_drain_is_obeyed_by_its_subject_alone_and_seen_by_all(seed: int) -> No
         assert view is not None
         assert (view.announcement.role, view.announcement.memory_bytes) == ("drained", 0)
         assert not mesh_node(node).serving.drained
+        assert world.texts(node.name, "drain_asked") == [
+            "n0001 is to be drained: an operator asked for it."
+        ]
     assert world.hosts(MODEL, ready=False) == []
     world.engines.allow(subject, MODEL)
     _drain(world, "n0001", drained=False)
@@ -78,3 +82,16 @@ def test_a_word_about_an_earlier_life_does_not_drain_a_node_that_was_started_aga
     world.until(lambda: world.hosts(MODEL) == ["n0001"], 15)
     world.run(20)
     assert world.hosts(MODEL) == ["n0001"], "the old word went round and changed nothing"
+
+
+@pytest.mark.parametrize("subject", ["n0000", "n0001"])
+def test_no_part_of_a_split_stays_on_a_drained_node(subject: str) -> None:
+    world, _ = too_big(nodes=3)
+    world.until(lambda: len(layout(world)) == 1, 20)
+    asked = DrainRequested(NodeId(node_id_of(subject)), True)
+    world.network.give(world.cluster.node("n0002"), asked)
+    world.until(lambda: subject not in {*layout(world), *workers(world)}, 20)
+    world.run(10)
+    assert subject not in {*layout(world), *workers(world)}
+    assert layout(world), "the other two are enough, and share it"
+    assert subject not in layout(world)[next(iter(layout(world)))]

@@ -43,11 +43,13 @@ def _observer_stalls(plant: Plant | None, seed: int) -> list[str]:
     return cluster.checkers.findings
 
 
+@pytest.mark.slow
 def test_death_by_a_stalled_observer_is_found() -> None:
     runs = (_observer_stalls(planted.stalled_observer_kills, seed) for seed in range(1, 11))
     assert any(_found(findings, "false death") for findings in runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_healthy_observer_that_stalls_kills_nobody(seed: int) -> None:
     assert _observer_stalls(None, seed) == []

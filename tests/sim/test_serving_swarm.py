@@ -30,12 +30,14 @@ def _greedy(self: Standby, snapshot: MeshSnapshot, now: float) -> tuple[Outcome 
     return (TakeUp(taken) if taken and snapshot.own.free else None), SETTLE_S
 
 
+@pytest.mark.slow
 def test_standbys_that_all_take_the_same_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standby.Standby, "outcome", _greedy)
     runs = (ServingSwarm(seed).run() for seed in range(1, 11))
     assert any("for one need" in finding for findings in runs for finding in findings)
 
 
+@pytest.mark.slow
 def test_restart_at_every_reelection_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = Reelection._take
 
@@ -52,6 +54,7 @@ def test_restart_at_every_reelection_is_found(monkeypatch: pytest.MonkeyPatch) -
     assert any("for no reason" in finding for findings in runs for finding in findings)
 
 
+@pytest.mark.slow
 def test_model_left_lying_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Standby, "outcome", lambda *_: (None, SETTLE_S))
     runs = (ServingSwarm(seed).run() for seed in range(1, 11))

@@ -80,6 +80,8 @@ def test_scenario_4_waits_with_what_is_missing_and_starts_by_itself(seed: int) -
     assert mesh_node(b).shown["node"]["role"] == "worker"
     world.run(1)
     assert world.warm(b) == {BIG}
+    (host,) = mesh_node(b).shown[f"model/{BIG}"]["hosts"]
+    assert [(w["layers"], w["rtt_ms"] is not None) for w in host["workers"]] == [(3, True)]
     assert not world.engines.findings
 
 
@@ -310,3 +312,38 @@ def test_workers_of_a_dropped_split_stay_until_its_open_answers_are_through() ->
     assert workers(world) == []
     assert not nodes[0].alive
     assert nodes[1].alive
+
+
+def test_worker_that_is_stopped_goes_once_the_open_answers_of_its_host_are_through() -> None:
+    world, nodes = too_big(18, nodes=3)
+    world.until(lambda: len(layout(world)) == 1, 15)
+    host, (worker,) = next(iter(layout(world).items()))
+    rest = ({"n0000", "n0001", "n0002"} - {host, worker}).pop()
+    world.engines.end_s = 8.0  # Somebody reads a long answer.
+    goes = next(n for n in nodes if n.name == worker)
+    world.stop(goes)
+    world.run(7)
+    assert workers(world) == [worker]
+    world.engines.end_s = 0.05
+    world.until(lambda: layout(world) == {host: [rest]}, 10)
+    world.run(2)
+    assert not goes.alive
+    assert not world.engines.findings
+
+
+def test_of_two_models_too_big_for_their_nodes_one_is_served_rather_than_neither() -> None:
+    world = World(19)
+    a = world.start("n0000", Box(12, ("one",), {"one": 18}))
+    b = world.start("n0001", Box(11, ("other",), {"other": 18}))
+    world.until(lambda: layout(world, "one") == {"n0000": ["n0001"]}, 15)
+    world.run(60)
+    assert layout(world, "one") == {"n0000": ["n0001"]}
+    assert layout(world, "other") == {}
+    assert world.engines.starts == {("n0000", "one"): 1}
+    reason = mesh_node(b).shown["model/other"]["reason"]
+    assert reason == "this node lends its memory to a split of n0000"
+    world.network.kill(a)
+    world.run(10)
+    assert "Waiting for more peers" in mesh_node(b).shown["model/other"]["reason"]
+    world.start("n0002", Box(14))
+    world.until(lambda: layout(world, "other") == {"n0001": ["n0002"]}, 15)

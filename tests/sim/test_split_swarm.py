@@ -11,7 +11,7 @@ from nodes.mesh.split_worker import SplitWorker
 from tests.sim.split_swarm import SplitSwarm
 
 
-@pytest.mark.parametrize("seed", [1, 12, 25])
+@pytest.mark.parametrize("seed", [1, 12, 25, 203])
 def test_split_swarm_of_seeds_finds_nothing(seed: int) -> None:
     swarm = SplitSwarm(seed)
     assert swarm.run() == [], swarm.report()

@@ -12,8 +12,8 @@ from tests.sim.swarm import Swarm
 from tests.sim.wide_swarm import WIDE_FROM, WideSwarm, swarm_of
 
 FOUND_BEFORE = (
-    35, 48, 59, 67, 81, 87, 101, 114, 144, 188, 378, 461, 600,
-    10088, 10130, 10132, 10179, 10437,
+    35, 48, 59, 67, 81, 87, 101, 114, 144, 188, 378, 413, 461, 600,
+    10088, 10130, 10132, 10179, 10437, 10749,
 )  # fmt: skip
 """Each of these seeds found something once.
 
@@ -24,10 +24,11 @@ restart (checker). 81: what a node itself offered changed its own election only 
 (stub election). 87: a link came up, its first exchange was lost, and neither end ever repeated it.
 114: two stalls made one (checker). 188: a death was verified over a link that only one end still held, while
 a new dial would have been answered. 378, 461: a restarted node had forgotten its contacts (simulator: they
-are on its disk). 10088, 10132: a stall of less than 2 s killed, because a request through it had failed.
+are on its disk). 413: a death was declared of one that had just been met anew, because its answer was lost.
+10088, 10132: a stall of less than 2 s killed, because a request through it had failed.
 600: a node that was cut off from all others and so doubts itself takes longer to bury them (checker).
 10130, 10437: a refused port of the life before buried the new one. 10179: two islands that had never heard
-of each other (checker)."""
+of each other (checker). 10749: the revocation of one who had met nobody yet (simulator)."""
 WIDE = range(WIDE_FROM + 1, WIDE_FROM + 7)
 
 

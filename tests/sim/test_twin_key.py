@@ -1,5 +1,7 @@
 """Two running processes with one key: named on both, bounded in what they cost, and mended when one goes."""
 
+import pytest
+
 from nodes.mesh.gossip_effects import ReportTwin
 from nodes.mesh.gossip_events import Contact, JoinRequested, LeaveRequested
 from tests.nodes.mesh.gossip_facts import Bench, record
@@ -42,6 +44,7 @@ def test_the_others_keep_running_and_bury_nobody() -> None:
     assert not [d for d in cluster.checkers.deaths if d[2] != first.node_id]
 
 
+@pytest.mark.slow
 def test_two_processes_of_one_key_do_not_outbid_each_other_without_end() -> None:
     cluster, first, second = _with_twin()
     cluster.run(60)

@@ -81,7 +81,8 @@ class WideSwarm(Swarm):
         if len(nodes) < 6 or len(network.expelled) > 1:
             return "nobody to revoke"
         subject, by = self._rng.sample(nodes, 2)
-        if by.node_id in network.expelled:
+        # Who never met the mesh has nobody to tell (seed 10749): people revoke what they see.
+        if by.node_id in network.expelled or subject.node_id not in by.views:
             return "nobody to revoke"
         network.revoke(by, subject.node_id)
         topic = f"revoke/{subject.node_id}"

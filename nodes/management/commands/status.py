@@ -69,7 +69,39 @@ def _head(found: dict[str, Any]) -> list[str]:
         f"{sum(p['state'] not in ('dead', 'left') for p in found['peers'])} peers; "
         f"engine {found['engine']['version'] or 'missing'}, {found['engine']['starts']} starts",
         *draft,
+        *_split(found),
     ]
+
+
+def _split(found: dict[str, Any]) -> list[str]:
+    """Return who computes what of a split that this node hosts, or whom it works for."""
+    split = found.get("split")
+    if not split:
+        return []
+    names = {p["id"]: p["name"] for p in found["peers"]}
+    if work := split["works_for"]:
+        host = names.get(work["node_id"], work["node_id"][:8])
+        return [
+            f"Works for {split['model']}, split by {host}: {work['layers']} layers over {_lane(work)}"
+        ]
+    reached = f"{split['tokens_per_s'] or 0:.1f} tokens/s now"
+    if split["expected_tokens_per_s"]:
+        reached += f", about {split['expected_tokens_per_s']:.1f} expected for one answer"
+    lines = [f"{split['model']} is split over {len(found['rpc_entries'])} nodes; {reached}"]
+    for part in found["rpc_entries"]:
+        name = names.get(part["node_id"], found["name"])
+        lane = "" if part["via"] == "local" else f" over {_lane(part)}"
+        lines.append(f"  {name}: {part['layers']} layers ({part['share']:.0%}){lane}")
+    return lines
+
+
+def _lane(part: dict[str, Any]) -> str:
+    """Return how the bytes go, how many went, and how many a worker's own file saved."""
+    way = "TCP" if part["via"] == "lane" else "QUIC, as TCP does not get through"
+    sent, saved = part["bytes_sent"] / 1e6, part["bytes_saved"] / 1e6
+    return (
+        f"{way}, {sent:.1f} MB sent, {saved:.1f} MB saved, {part['bytes_per_s'] / 1e6:.1f} MB/s now"
+    )
 
 
 def _nodes(found: dict[str, Any]) -> Table:

@@ -100,3 +100,30 @@ def test_snippets_follow_the_chosen_model(console: ConsoleThread, open_page: Ope
     page.select_option("#use-model", "qwen3-8b")
     expect(page.locator("[data-key=curl]")).to_contain_text("qwen3-8b")
     expect(page.locator("[data-key=Python]")).to_contain_text("http://127.0.0.1:9337/v1")
+
+
+def test_snippets_say_where_the_key_goes_on_a_node_that_needs_one(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    page = open_page("/#use")
+    expect(page.locator("[data-key=Python]")).to_contain_text('api_key="none"')
+    expect(page.locator("[data-key=curl]")).not_to_contain_text("Authorization")
+    console.do(
+        lambda node: node.feed.publish({"node": {**node.feed.state["node"], "needs_key": True}})
+    )
+    expect(page.locator("[data-key=Python]")).to_contain_text('api_key="YOUR_API_KEY"')
+    expect(page.locator("[data-key=curl]")).to_contain_text("Authorization: Bearer YOUR_API_KEY")
+
+
+def test_a_model_is_chosen_from_disk_and_catalogue_and_served(
+    console: ConsoleThread, open_page: OpenPage
+) -> None:
+    page = open_page("/#models", operator=True)
+    page.click("#servable summary")
+    rows = page.locator("#servable-list li")
+    expect(rows.nth(0)).to_contain_text("qwen3-8b on this disk · 5.0 GB · fits here")
+    expect(rows.nth(1)).to_contain_text("to be downloaded · 18.0 GB · does not fit here")
+    page.get_by_role("button", name="Choose qwen3-8b").click()
+    page.keyboard.press("Enter")
+    expect(page.locator("#serve-outcome")).to_have_text("✓ Done. Done as asked.")
+    assert console.node.operator.asked == [("load", "qwen3-8b")]

@@ -69,7 +69,7 @@ def test_a_machine_that_dies_says_so_within_two_seconds(
     sign = _box(page, "barn").locator(".sign").inner_text()
     style = _box(page, "barn").evaluate("e => getComputedStyle(e).borderStyle")
     assert (sign, style) == ("✕", "dotted"), "told by more than colour"
-    expect(page.locator("#fig-machines-note")).to_have_text("1 gone")
+    expect(page.locator("#fig-machines-note")).to_have_text("· 1 gone")
     expect(page.locator("#serving")).to_contain_text("need 47.0 GB")
 
 

@@ -238,6 +238,7 @@ async def test_a_model_is_fetched_by_the_processes_with_progress(tmp_path: Path)
             await getter.lane.fetch(owner.id, "m", tmp_path / "elsewhere", seen.append)
 
 
+@pytest.mark.slow
 async def test_a_fetch_that_is_cancelled_stops_and_keeps_what_came(tmp_path: Path) -> None:
     model = write_model(tmp_path / "owner/m.gguf", tensors(*[30 << 20] * 4))
     folder = tmp_path / "models"

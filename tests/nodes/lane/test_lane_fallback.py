@@ -57,6 +57,7 @@ async def test_a_refused_port_is_not_tried_again_at_once_and_the_reason_is_shown
         assert 25 < retry_in_s <= 30
 
 
+@pytest.mark.slow
 async def test_a_tunnel_over_quic_comes_back_to_tcp_without_a_byte_lost_or_doubled() -> None:
     """Both directions are busy all the while; the numbers that come back are whole and in order."""
     async with quic_pair() as pair:

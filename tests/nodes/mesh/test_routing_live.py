@@ -114,7 +114,7 @@ def test_failures_weigh_like_load_and_are_forgotten() -> None:
     live.failed(0.0, trial=False)
     live.ended()
     weights = [live.figures(host(1), n * FAILURE_HALF_LIFE_S).failures for n in range(6)]
-    assert weights == [1.0, 0.5, 0.25, 0.125, 0.0, 0.0]
+    assert weights == [1.0, 0.5, 0.25, 0.0, 0.0, 0.0]
 
 
 def test_error_answers_weigh_like_load_and_leave_the_breaker_closed() -> None:
@@ -174,6 +174,25 @@ def test_times_of_seconds_fade_as_slowly_as_their_requests_come() -> None:
     live = HostLive()
     live.answered(2_000.0, 0.0)
     assert live.figures(host(1), TTFB_FADE_TIMES * 2.0).ttfb_ms == pytest.approx(1_000.0)
+
+
+def test_what_a_queue_cost_is_not_the_hosts_slowness() -> None:
+    live = HostLive()
+    for _ in range(7):
+        live.began(0.0)
+    queue = live.figures(host(1, slots=4), 0.0).queue
+    live.answered(300.0, 0.0, queue)
+    assert (queue, live.figures(host(1), 0.0).ttfb_ms) == (2.0, 150.0)
+
+
+def test_host_that_came_back_begins_without_its_past() -> None:
+    hosts, key = LiveHosts(), host(1).key
+    hosts.of(key).answered(900.0, 0.0)
+    for _ in range(BREAKER_FAILURES):
+        hosts.failed(key, 0.0, trial=False)
+    hosts.came_back(key)
+    now = hosts.of(key).figures(host(1), 0.0)
+    assert (hosts.broken(0.0), now.failures, now.ttfb_ms) == (frozenset(), 0.0, None)
 
 
 def test_hosts_with_an_open_breaker_are_named_until_it_closes() -> None:

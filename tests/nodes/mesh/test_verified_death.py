@@ -66,6 +66,16 @@ def test_both_silent_is_a_death_that_drops_the_link_is_remembered_and_told_to_al
     assert node_id_of("n0002") in [peer for peer, _ in datagrams(effects)]
 
 
+def test_who_was_met_while_the_question_was_under_way_lives_although_its_answer_was_lost() -> None:
+    bench, checks = _used(linked=True)
+    bench.run(0.1)
+    bench.link("n0001", 7)
+    for check in checks:
+        bench.give(RequestFailed(check.request))
+    assert _states(bench)[PEER] is MemberState.ALIVE
+    assert PEER not in bench.node.dead_peers
+
+
 def test_a_late_answer_after_the_death_brings_nobody_back() -> None:
     bench, checks = _used(linked=True)
     for check in checks:

@@ -1,0 +1,162 @@
+"""What a split is made of: shares of the operator, devices of a host, the memory that it takes, its speed."""
+
+from dataclasses import replace
+
+import pytest
+
+from nodes.mesh.directives import GATHER, RETIRE, Left, Spread, contradicts
+from nodes.mesh.election import elect
+from nodes.mesh.ids import ModelName, NodeId, RunId
+from nodes.mesh.launching import server_plan
+from nodes.mesh.offers import Work
+from nodes.mesh.placement import Placed, ServingOptions, Wanted, place_spread
+from nodes.mesh.plans import SplitPlan, WorkerSeat
+from nodes.mesh.resources import Device
+from nodes.mesh.serving import Serving
+from nodes.mesh.split_faults import HOLD_OUT_S, UNFIT_S, SplitFaults
+from nodes.mesh.split_host import GATHER_S, SplitHost
+from nodes.mesh.split_seats import Seat
+from nodes.mesh.split_view import expected_tokens_per_s
+from tests.nodes.mesh.facts import MACHINE, model
+from tests.nodes.mesh.offers_lab import GB, node_id, offer, snapshot
+
+BIG = ModelName("big")
+A, B, C = node_id("a"), node_id("b"), node_id("c")
+SEATS = (Seat(A, 4, 0.67, None), Seat(B, 2, 0.33, 20.0))
+PLAN = SplitPlan(7, (WorkerSeat(B, 50052, 2),), (4,))
+
+
+def hosting(options: ServingOptions | None = None, *, devices: tuple[int, ...] = ()) -> SplitHost:
+    """Return node a, which hosts a split of `BIG` with b: 12 and 6 GB for 36 layers."""
+    serving = Serving(options or ServingOptions())
+    found = tuple(Device(f"GPU{i}", "", size * GB, 0) for i, size in enumerate(devices))
+    serving.resources = replace(MACHINE, devices=found)
+    host = SplitHost(A, serving)
+    seen = snapshot(
+        offer("a", 12, serves={BIG: "waiting"}, disk={BIG: 16}, rtts={"b": 1}), offer("b", 6)
+    )
+    told = list(host.elected(elect(seen, BIG), seen, 0.0, 100))
+    assert told[0].kind == "split_planned"  # type: ignore[union-attr]
+    return host
+
+
+def let_b_be_ready(host: SplitHost, port: int = 50052) -> None:
+    """Let the worker say that it is ready in the host's term."""
+    (line,) = host.lines()
+    ready = offer("b", 6, works={BIG: Work(A, line.term, True, port)})
+    looked = host.look({B: ready}.get, frozenset({BIG}), {}, 1.0)
+    assert looked.ready == [BIG]
+
+
+def spread_of(host: SplitHost) -> Spread:
+    """Return what `serving` is told."""
+    directive = host.directive(BIG)
+    assert isinstance(directive, Spread)
+    return directive
+
+
+def test_terms_grow_with_time_so_that_a_restarted_host_outranks_its_earlier_life() -> None:
+    assert [line.term for line in hosting().lines()] == [100]
+
+
+def test_host_gathers_until_its_worker_is_ready_and_then_spreads_by_memory() -> None:
+    host = hosting()
+    assert host.directive(BIG) is GATHER
+    let_b_be_ready(host)
+    spread = spread_of(host)
+    assert spread.plan == SplitPlan(100, (WorkerSeat(B, 50052, 12),), (24,))
+    assert [seat.share for seat in spread.seats] == [0.67, 0.33]
+    assert spread.have_bytes == 18 * GB
+
+
+def test_ratios_of_the_operator_overrule_memory_where_they_fit_the_number_of_nodes() -> None:
+    host = hosting(ServingOptions(tensor_split=(0.25, 0.75)))
+    let_b_be_ready(host)
+    spread = spread_of(host)
+    assert (spread.plan.host_layers, spread.plan.workers[0].layers) == ((9,), 27)
+    assert [seat.share for seat in spread.seats] == [0.25, 0.75]
+    host = hosting(ServingOptions(tensor_split=(0.2, 0.3, 0.5)))
+    let_b_be_ready(host)
+    assert spread_of(host).plan.host_layers == (24,)
+
+
+def test_several_devices_of_a_host_share_its_layers_by_their_memory() -> None:
+    host = hosting(devices=(8, 24))
+    let_b_be_ready(host)
+    assert spread_of(host).plan.host_layers == (6, 18)
+
+
+def test_worker_that_does_not_get_ready_is_given_up_in_time_and_left_out_for_a_while() -> None:
+    host = hosting()
+    idle = offer("b", 6)
+    looked = host.look({B: idle}.get, frozenset({BIG}), {}, GATHER_S - 1)
+    assert not looked.lost
+    looked = host.look({B: idle}.get, frozenset({BIG}), {}, GATHER_S)
+    assert looked.lost == {BIG: {B: "it was not ready within 45 s"}}
+    assert host.lines() == ()
+    assert B in host.faults.held_out(GATHER_S + UNFIT_S - 1)
+    assert B not in host.faults.held_out(GATHER_S + UNFIT_S)
+
+
+def test_losses_are_forgiven_once_and_then_hold_out_for_longer_and_longer() -> None:
+    faults = SplitFaults()
+    now, waits = 0.0, []
+    for _ in range(6):
+        faults.lost(B, now)
+        waits.append((faults.next_release_s(now) or now) - now)
+        now += waits[-1]
+    assert waits == [*HOLD_OUT_S, HOLD_OUT_S[-1]]
+    faults.lost(B, now + 601)
+    assert faults.next_release_s(now + 601) is None
+
+
+def test_engine_that_breaks_again_and_again_waits_longer_for_its_next_plan() -> None:
+    faults = SplitFaults()
+    assert [faults.broke(BIG, 0.0) for _ in range(8)] == [0, 1, 2, 4, 8, 16, 30, 30]
+    faults.stood(BIG)
+    assert faults.broke(BIG, 0.0) == 0
+
+
+def test_host_of_a_split_plans_with_its_own_part_of_the_memory() -> None:
+    facts = model("big", 9 * GB)
+    placed = place_spread(Wanted(facts, None), SEATS, 12 * GB, ServingOptions())
+    whole = 9 * GB
+    assert whole * 4 / 6 < placed.need_bytes < whole * 4 / 6 * 1.2
+    assert placed.context >= 4096
+
+
+def test_split_that_covers_the_least_need_alone_runs_with_the_least() -> None:
+    facts = model("big", 9 * GB)
+    placed = place_spread(Wanted(facts, None), SEATS, 9 * GB, ServingOptions())
+    assert (placed.context, placed.parallel) == (4096, 1)
+
+
+@pytest.mark.parametrize(("devices", "own"), [(False, True), (True, False)])
+def test_host_without_devices_computes_through_its_own_rpc_server(devices: bool, own: bool) -> None:
+    placed = Placed(Wanted(model(), None), 4096, 1, 1)
+    spread = Spread(PLAN, SEATS, 1)
+    options = ServingOptions(tensor_split=(0.5, 0.5))
+    plan = server_plan(RunId(1), placed, options, spread, devices)
+    assert (plan.rpc_self, plan.split, plan.tensor_split) == (own, PLAN, None)
+    alone = server_plan(RunId(1), placed, options, None, devices)
+    assert (alone.rpc_self, alone.split, alone.tensor_split) == (False, None, (0.5, 0.5))
+
+
+def test_what_ends_a_run_that_is_there() -> None:
+    placed = Placed(Wanted(model(), None), 4096, 1, 1)
+    alone = server_plan(RunId(1), placed, ServingOptions(), None, False)
+    split = server_plan(RunId(1), placed, ServingOptions(), Spread(PLAN, SEATS), False)
+    newer = Spread(replace(PLAN, term=8), SEATS)
+    assert not contradicts(None, alone)
+    assert not contradicts(GATHER, alone)
+    assert contradicts(Left("left"), alone)
+    assert contradicts(newer, alone)
+    assert not contradicts(Spread(PLAN, SEATS), split)
+    for directive in (None, GATHER, RETIRE, newer, Left("left")):
+        assert contradicts(directive, split)
+
+
+def test_expected_speed_adds_one_round_trip_for_each_worker_and_token() -> None:
+    far = (*SEATS, Seat(NodeId(C), 1, 0.1, 30.0))
+    assert expected_tokens_per_s(20.0, far) == 10.0
+    assert expected_tokens_per_s(None, far) is None
