@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodes.mesh.events import DropRequested
+from nodes.mesh.events import DropRequested, ServerExited
 from nodes.mesh.ids import ModelName
 from nodes.mesh.placement import ServingOptions
 from tests.nodes.link_lab import overrule
@@ -228,6 +228,21 @@ def test_engine_that_aborts_is_planned_anew_at_once() -> None:
     assert "Waiting for more peers" in mesh_node(nodes[0]).shown[f"model/{BIG}"]["reason"]
     world.start("n0001")
     world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 40)
+
+
+def test_engine_that_aborts_again_and_again_says_when_it_is_planned_anew() -> None:
+    world, nodes = too_big(19)
+    for _ in range(3):
+        world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 20)
+        run = mesh_node(nodes[0]).serving.slots[ModelName(BIG)].run
+        assert run is not None
+        world.network.give(nodes[0], ServerExited(run.plan.run_id, -6, "it aborted", False))
+    told = [e.text for _, _, e in world.engines.told if e.kind == "split_lost"]
+    assert told == [
+        "it aborted. It is planned anew.",
+        "it aborted. It is planned anew in 1 s, since it ended again and again.",
+        "it aborted. It is planned anew in 2 s, since it ended again and again.",
+    ]
 
 
 def test_dropped_split_sends_its_worker_to_standby_and_its_host_home() -> None:
