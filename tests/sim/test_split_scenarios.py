@@ -82,6 +82,10 @@ def test_scenario_4_waits_with_what_is_missing_and_starts_by_itself(seed: int) -
     assert world.warm(b) == {BIG}
     (host,) = mesh_node(b).shown[f"model/{BIG}"]["hosts"]
     assert [(w["layers"], w["rtt_ms"] is not None) for w in host["workers"]] == [(3, True)]
+    shown = mesh_node(b).shown
+    assert 9.0 < shown["resources"]["used_bytes"] / 1e9 < 9.2
+    assert 9.0 < shown[f"peer/{mesh_node(a).me.node_id}"]["used_gb"] < 9.2
+    assert 9.0 < mesh_node(a).shown[f"peer/{mesh_node(b).me.node_id}"]["used_gb"] < 9.2
     assert not world.engines.findings
 
 
