@@ -1,4 +1,4 @@
-"""The whole map of `snapshot`, from a node's parts: its own entries, the others', and what joins them. PURE."""
+"""The whole map of `snapshot`, from a node's parts: its own entries, the others', what joins them. PURE."""
 
 from nodes.mesh.announcement import Announcement
 from nodes.mesh.duties import Duties
