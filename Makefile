@@ -47,6 +47,8 @@ soak: dev ## the full counts: simulator seeds and table, hostile bytes, kills of
 	@$(PY) -m tests.sim --table --full
 	@$(PY) -m tests.fuzz --frames 1000000
 	@$(PY) -m tests.soak.kills --kills 30
+	@$(PY) -m tests.soak.splits --kills 100
+	@$(PY) -m tests.soak.split_recovery --repeats 10
 	@$(PY) -m tests.soak.idle
 
 fuzz: dev ## hostile bytes against frames, tokens and handshakes; make fuzz FRAMES=1000000 for the full count

@@ -177,7 +177,7 @@ def _is_whole(snapshot: MeshSnapshot, model: ModelName, host: Offer, split: Spli
         return False
     workers = [snapshot.offers.get(worker) for worker, _ in split.workers]
     return bool(workers) and all(
-        w is not None and not other_work(snapshot, w, model) for w in workers
+        w is not None and not other_work(snapshot, host, w, model) for w in workers
     )
 
 

@@ -21,7 +21,8 @@ from nodes.mesh.routing import ModelState, match_name
 WAITING = "waiting"
 """State of a served line: the node is to serve the model and cannot, or not yet. Never routed to."""
 
-_WISHED = frozenset({WAITING, ModelState.FAILED.value})
+WISHED = frozenset({WAITING, ModelState.FAILED.value})
+"""States of a line behind which there is no engine: only a wish."""
 _LIVE = frozenset({ModelState.LOADING.value, ModelState.READY.value})
 
 
@@ -264,5 +265,5 @@ class MeshSnapshot:
     def _wishes(self) -> Iterable[ModelName]:
         for offer in self.offers.values():
             yield from offer.wishes
-            yield from (name for name, line in offer.lines.items() if line.state in _WISHED)
+            yield from (name for name, line in offer.lines.items() if line.state in WISHED)
         yield from self.lost

@@ -268,7 +268,8 @@ class Serving:
             # No fault of the model's engine: whoever hosts the split plans it anew.
             slot.exited(event.reason, True, now)
             self.load.pop(name, None)
-            yield RecordEvent("split_lost", sentence(event.reason), "warning", name)
+            text = f"{sentence(event.reason)} It is planned anew."
+            yield RecordEvent("split_lost", text, "warning", name)
             return
         slot.exited(event.reason, asked, now)
         self.load.pop(name, None)

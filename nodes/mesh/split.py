@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nodes.mesh import limits
 from nodes.mesh.ids import ModelName, NodeId
-from nodes.mesh.offers import MeshSnapshot, Offer
+from nodes.mesh.offers import WISHED, MeshSnapshot, Offer
 from nodes.mesh.placement import gb
 from nodes.mesh.split_seats import Seat
 
@@ -118,7 +118,7 @@ def _judge(snapshot: MeshSnapshot, offer: Offer, model: ModelName, host: Offer) 
             f"its engine speaks RPC version {offer.rpc_version or 'unknown'}, "
             f"the host's {host.rpc_version or 'unknown'}"
         )
-    if taken := other_work(snapshot, offer, model):
+    if taken := other_work(snapshot, host, offer, model):
         return taken
     if held := snapshot.held_out.get(offer.node_id):
         return held
@@ -137,15 +137,30 @@ def _judge(snapshot: MeshSnapshot, offer: Offer, model: ModelName, host: Offer) 
     return _Candidate(offer, memory, rtt_ms)
 
 
-def other_work(snapshot: MeshSnapshot, offer: Offer, model: ModelName) -> str:
-    """Return what else a node is busy with. A lesser host of the same model has no claim on it."""
-    for name in (*offer.lines, *offer.splits):
-        if name != model:
+def other_work(snapshot: MeshSnapshot, host: Offer, offer: Offer, model: ModelName) -> str:
+    """Return what else keeps a node from working for this host; empty: nothing.
+
+    A lesser host of the same model has no claim on it. One that waits for memory for a model of its own
+    lends it to a host that ranks higher, so that of two such nodes one is served rather than neither.
+    """
+    for name, line in offer.lines.items():
+        if name == model:
+            continue
+        if line.live or line.state not in WISHED:
             return f"it serves {name}"
+        if _rank(offer) > _rank(host):
+            return f"it waits for memory for {name} itself"
+    for name in offer.splits:
+        if name != model:
+            return f"it hosts a split of {name}"
     for name, work in offer.works.items():
         if name != model and work.host in snapshot.offers:
             return f"it already works in a split of {name}"
     return ""
+
+
+def _rank(offer: Offer) -> tuple[int, NodeId]:
+    return offer.memory_bytes, offer.node_id
 
 
 def seats_of(

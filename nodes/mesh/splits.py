@@ -86,6 +86,8 @@ class Splits:
             return
         wait_s = self.host.engine_ended(name, run.plan.split.term, now)
         if wait_s is not None:
+            text = f"{event.reason.rstrip('.')}; it is planned anew."
+            self._reasons.note(name, "split_lost", text)
             self._plan_anew(name, reelection, now + wait_s)
             self._serving.directives[name] = GATHER
 

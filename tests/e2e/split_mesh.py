@@ -22,8 +22,9 @@ SHAPE = ("--ctx-size", "2048", "--parallel", "4", "--stop-grace", "1")
 """So small that a split starts within a second, and that nobody waits for streams at the end."""
 ALONE_GB = "0.4"
 PART_GB = "0.08"
+HOST_GB = "0.081"
 """Decimal GB: the whole model with its buffers takes 0.132. It fits the first, not the second, and two of
-the second together."""
+the second together. The third is a little more, so that this node hosts."""
 SPLIT_MAX_S = 30.0
 """From a join to a split that answers: 2 s to settle, rpc-servers, load; beside much else on the machine."""
 BACK_MAX_S = 10.0
@@ -96,7 +97,7 @@ def answer(node: NodeProcess, prompt: str = "What is a mesh?", tokens: int = 24)
 
 def answers(node: NodeProcess, max_s: float = 10.0) -> str:
     """Return the same once this node knows that the split answers: its host says so by gossip."""
-    node.wait_for(lambda: node.status()["llama_ready"], "a warm model", max_s)
+    node.wait_ready(max_s)
     return answer(node)
 
 

@@ -16,6 +16,7 @@ import psutil
 from tests.e2e.mesh_processes import MeshProcesses
 from tests.e2e.node_process import NodeProcess
 from tests.e2e.split_mesh import (
+    HOST_GB,
     PART_GB,
     SHAPE,
     Stream,
@@ -102,10 +103,11 @@ def thaw_all(frozen: Iterable[psutil.Process]) -> None:
 
 
 def small_nodes(made: MeshProcesses, model: Path, names: Iterable[str], *words: str) -> str:
-    """Start nodes that each have the file and too little memory; return the name of who hosts the split."""
+    """Start nodes that have the file and too little memory each; return who hosts the split, the first."""
     token = None
     for name in names:
-        made.start(name, "--model", str(model), "--max-vram", PART_GB, *SHAPE, *words, join=token)
+        size_gb = HOST_GB if token is None else PART_GB
+        made.start(name, "--model", str(model), "--max-vram", size_gb, *SHAPE, *words, join=token)
         token = token or made.token(name)
     return host_of(made)
 

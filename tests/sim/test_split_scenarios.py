@@ -82,6 +82,10 @@ def test_scenario_4_waits_with_what_is_missing_and_starts_by_itself(seed: int) -
     assert world.warm(b) == {BIG}
     (host,) = mesh_node(b).shown[f"model/{BIG}"]["hosts"]
     assert [(w["layers"], w["rtt_ms"] is not None) for w in host["workers"]] == [(3, True)]
+    shown = mesh_node(b).shown
+    assert 9.0 < shown["resources"]["used_bytes"] / 1e9 < 9.2
+    assert 9.0 < shown[f"peer/{mesh_node(a).me.node_id}"]["used_gb"] < 9.2
+    assert 9.0 < mesh_node(a).shown[f"peer/{mesh_node(b).me.node_id}"]["used_gb"] < 9.2
     assert not world.engines.findings
 
 
@@ -303,3 +307,21 @@ def test_worker_that_is_stopped_goes_once_the_open_answers_of_its_host_are_throu
     world.run(2)
     assert not goes.alive
     assert not world.engines.findings
+
+
+def test_of_two_models_too_big_for_their_nodes_one_is_served_rather_than_neither() -> None:
+    world = World(19)
+    a = world.start("n0000", Box(12, ("one",), {"one": 18}))
+    b = world.start("n0001", Box(11, ("other",), {"other": 18}))
+    world.until(lambda: layout(world, "one") == {"n0000": ["n0001"]}, 15)
+    world.run(60)
+    assert layout(world, "one") == {"n0000": ["n0001"]}
+    assert layout(world, "other") == {}
+    assert world.engines.starts == {("n0000", "one"): 1}
+    reason = mesh_node(b).shown["model/other"]["reason"]
+    assert reason == "this node lends its memory to a split of n0000"
+    world.network.kill(a)
+    world.run(10)
+    assert "Waiting for more peers" in mesh_node(b).shown["model/other"]["reason"]
+    world.start("n0002", Box(14))
+    world.until(lambda: layout(world, "other") == {"n0001": ["n0002"]}, 15)

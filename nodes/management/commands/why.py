@@ -1,10 +1,14 @@
 """`mesh-llm why MODEL`: which nodes serve a model, which do not, and the reason of each."""
 
 import json
+import time
 from argparse import ArgumentParser
 from typing import Any
 
 from nodes.management.node_command import NodeCommand
+
+HISTORY_SHOWN = 5
+"""Decisions shown, the latest first; `--json` has all."""
 
 
 class Command(NodeCommand):
@@ -30,3 +34,10 @@ class Command(NodeCommand):
             self.stdout.write(f"  {mark}  {one['sentence']}")
         if document["needed"]:
             self.stdout.write(f"To serve it: {document['needed']}.")
+        for one in document["history"][:HISTORY_SHOWN]:
+            at = time.strftime("%H:%M:%S", time.localtime(one["at"]))
+            self.stdout.write(f"  {at}  {_sentence(one['text'])}")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
