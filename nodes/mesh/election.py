@@ -140,7 +140,7 @@ def _split(
     need = host.on_disk[model].need_bytes
     everything = (*verdicts, *placement.verdicts)
     if not placement.seats:
-        text = waiting_text(need, placement.have_bytes)
+        text = waiting_text(need, placement.have_bytes) + _left_out(snapshot)
         return Election(
             model, Mode.WAIT, (host.node_id,), text, everything, need, placement.have_bytes, forced
         )
@@ -150,6 +150,12 @@ def _split(
         model, Mode.SPLIT, (host.node_id,), text, everything, need, placement.have_bytes, forced,
         placement,
     )  # fmt: skip
+
+
+def _left_out(snapshot: MeshSnapshot) -> str:
+    """Name those that would lend and are not taken for now: their memory is missing above."""
+    names = [snapshot.offers[n].name for n in sorted(snapshot.held_out) if n in snapshot.offers]
+    return f" (left out for a time after failures: {', '.join(sorted(names))})" if names else ""
 
 
 def _why_split(forced: bool) -> str:

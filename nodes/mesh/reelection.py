@@ -138,7 +138,9 @@ class Reelection:
         self._outcomes[name] = outcome
         if outcome == before:
             slot = self._serving.slots.get(name)
-            running = slot is not None and slot.run is not None
+            # A split that is planned anew restarts the engine, though host and workers are the same.
+            goes_on = election.stands or election.mode is not Mode.SPLIT
+            running = slot is not None and slot.run is not None and goes_on
             if outcome.hosting and running and not by_time and self._may_tell(name, now):
                 self._told_s[name] = now
                 text = f"{name}: still host, no restart needed"

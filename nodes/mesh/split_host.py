@@ -163,7 +163,9 @@ class SplitHost:
     ) -> Iterator[Effect]:
         name = election.model
         have = sum(seen.offers[seat.node_id].spare_bytes(name) for seat in election.seats)
-        number = next_term(seen, name, least_term)
+        ended = (number for model, number in self._broken if model == name)
+        # A worker is done with a term that ended: the wall clock's second may be its number again.
+        number = next_term(seen, name, max(least_term, 1 + max(ended, default=0)))
         term = _Term(number, self._given(election.seats), have, now)
         self._terms[name] = term
         parts = ", ".join(

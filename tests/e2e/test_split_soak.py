@@ -1,4 +1,4 @@
-"""A short story of `tests.soak.splits`: machines that share a model, harmed at random (`make soak`: 100)."""
+"""A short story of `tests.soak.splits`: machines harmed at random; `make soak` tells 100."""
 
 from pathlib import Path
 

@@ -178,17 +178,43 @@ def test_rpc_server_that_ended_is_noticed_though_the_engine_has_not() -> None:
     assert again is not None
     assert again.term > lent.term
     assert world.engines.starts["n0000", BIG] == 2
+    told = [e.kind for _, name, e in world.engines.told if name == "n0000"]
+    planned = [i for i, kind in enumerate(told) if kind == "split_planned"]
+    assert len(planned) == 2
+    assert told[planned[1] + 1] != "still_host", "it restarts its engine"
+
+
+@pytest.mark.parametrize("offset_s", [0.0, 0.25, 0.5, 0.75])
+def test_part_lost_in_the_second_of_its_plan_gets_orders_of_a_newer_term(offset_s: float) -> None:
+    # Terms begin at the wall clock's second: the next one must not be the same number again.
+    world = World(18)
+    world.start("n0000", Box(12, (BIG,), {BIG: 18}))
+    world.run(1 + offset_s)
+    b = world.start("n0001", Box(10, (BIG,), {BIG: 18}))
+    world.until(lambda: lends(b) is not None, 15)
+    world.run(0.2)
+    lent = lends(b)
+    assert lent is not None
+    world.engines.end_worker(b, lent.run_id)
+    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 8)
+    again = lends(b)
+    assert again is not None
+    assert again.term > lent.term
 
 
 def test_worker_that_is_lost_again_and_again_is_held_out_for_a_growing_time() -> None:
     world, nodes = too_big(10)
-    gaps = []
+    gaps: list[float] = []
     for _ in range(4):
         world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 300)
         lent = lends(nodes[1])
         assert lent is not None
         world.engines.end_worker(nodes[1], lent.run_id)
         world.until(lambda: layout(world) == {}, 5)
+        if len(gaps) == 1:
+            world.run(2)
+            reason = mesh_node(nodes[0]).shown[f"model/{BIG}"]["reason"]
+            assert reason.endswith("(left out for a time after failures: n0001)"), reason
         gaps.append(world.until(lambda: bool(layout(world)), 300))
     assert gaps[0] < 6
     assert 25 < gaps[1] < 45 < gaps[2] < 80 < gaps[3] < 140

@@ -26,5 +26,5 @@ def swallowed(node: SimNode, effects: list[Any]) -> list[Any]:
 def _ended(view: MemberView, state: MemberState) -> MemberView:
     return MemberView(
         view.node_id, state, True, view.incarnation, view.version, view.announcement,
-        view.rtt_s, view.load,
+        view.rtt_s, view.load, view.rtt_least_s,
     )  # fmt: skip

@@ -87,7 +87,9 @@ def main() -> None:
         for number, (name, row) in enumerate(ROWS.items()):
             seen = []
             for repeat in range(asked.repeats):
-                with mesh(Path(folder) / f"{number}-{repeat}", Path(engine)) as made:
+                home = Path(folder) / f"{number}-{repeat}"
+                home.mkdir()
+                with mesh(home, Path(engine)) as made:
                     seen.append(row(made, model))
             streams = [s.stream_s for s in seen if s.stream_s is not None]
             print(
