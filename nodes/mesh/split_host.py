@@ -282,11 +282,8 @@ class SplitHost:
                 lost[seat.node_id] = f"it has been slow to answer for {SLOW_FOR_S:.0f} s"
                 continue
             work = offer.works.get(model)
-            if work is not None and self._follows(work, term):
-                if work.ready:
-                    term.ports[seat.node_id] = work.rpc_port
-                elif seat.node_id in term.ports:
-                    lost[seat.node_id] = "its rpc-server ended"
+            if work is not None and self._follows(work, term) and work.ready:
+                term.ports[seat.node_id] = work.rpc_port
             elif seat.node_id in term.ports:
                 lost[seat.node_id] = "its rpc-server ended"
             elif term.plan is None and now >= term.since_s + GATHER_S:

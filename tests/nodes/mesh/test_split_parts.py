@@ -98,6 +98,16 @@ def test_worker_that_does_not_get_ready_is_given_up_in_time_and_left_out_for_a_w
     assert B not in host.faults.held_out(GATHER_S + UNFIT_S)
 
 
+def test_worker_that_starts_for_ever_is_given_up_in_time_as_well() -> None:
+    host = hosting()
+    (line,) = host.lines()
+    starts = offer("b", 6, works={BIG: Work(A, line.term, False)})
+    assert not host.look({B: starts}.get, frozenset({BIG}), {}, GATHER_S - 1).lost
+    looked = host.look({B: starts}.get, frozenset({BIG}), {}, GATHER_S)
+    assert looked.lost == {BIG: {B: "it was not ready within 45 s"}}
+    assert host.deadline is None, "else it is looked at again and again, without a pause"
+
+
 def test_losses_are_forgiven_once_and_then_hold_out_for_longer_and_longer() -> None:
     faults = SplitFaults()
     now, waits = 0.0, []
