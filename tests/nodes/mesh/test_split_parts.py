@@ -11,10 +11,11 @@ from nodes.mesh.launching import server_plan
 from nodes.mesh.offers import Work
 from nodes.mesh.placement import Placed, ServingOptions, Wanted, place_spread
 from nodes.mesh.plans import SplitPlan, WorkerSeat
+from nodes.mesh.reconcile import Run, Slot
 from nodes.mesh.resources import Device
 from nodes.mesh.serving import Serving
 from nodes.mesh.split_faults import HOLD_OUT_S, UNFIT_S, SplitFaults
-from nodes.mesh.split_host import GATHER_S, SplitHost
+from nodes.mesh.split_host import GATHER_S, SLOW_FOR_S, SplitHost
 from nodes.mesh.split_seats import Seat
 from nodes.mesh.split_view import expected_tokens_per_s
 from tests.nodes.mesh.facts import MACHINE, model
@@ -106,6 +107,23 @@ def test_worker_that_starts_for_ever_is_given_up_in_time_as_well() -> None:
     looked = host.look({B: starts}.get, frozenset({BIG}), {}, GATHER_S)
     assert looked.lost == {BIG: {B: "it was not ready within 45 s"}}
     assert host.deadline is None, "else it is looked at again and again, without a pause"
+
+
+def test_nobody_is_waited_for_while_a_dropped_split_runs_out() -> None:
+    host = hosting()
+    let_b_be_ready(host)
+    placed = Placed(Wanted(model("big"), None), 4096, 1, 1)
+    plan = server_plan(RunId(1), placed, ServingOptions(), spread_of(host), False)
+    host._serving.slots[BIG] = Slot(Run(plan, 1, 1.0))
+    (line,) = host.lines()
+    late = offer("b", 6, works={BIG: Work(A, line.term, True, 50052)}, rank_last=True)
+    host.look({B: late}.get, frozenset({BIG}), {}, 2.0)
+    assert host.deadline == 2.0 + SLOW_FOR_S
+    host.look({B: late}.get, frozenset(), {}, 10.0)
+    assert (host.deadline, len(host.lines())) == (None, 1), "its open answers need the worker"
+    del host._serving.slots[BIG]
+    host.look({B: late}.get, frozenset(), {}, 40.0)
+    assert host.lines() == ()
 
 
 def test_losses_are_forgiven_once_and_then_hold_out_for_longer_and_longer() -> None:
