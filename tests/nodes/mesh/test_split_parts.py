@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from nodes.mesh.directives import GATHER, RETIRE, Left, Spread, contradicts
+from nodes.mesh.effects import StartServer
 from nodes.mesh.election import elect
+from nodes.mesh.events import EngineFound, ModelWanted, ResourcesSampled, ServerExited, TimePassed
 from nodes.mesh.ids import ModelName, NodeId, RunId
 from nodes.mesh.launching import server_plan
 from nodes.mesh.offers import Work
@@ -18,7 +20,7 @@ from nodes.mesh.split_faults import HOLD_OUT_S, UNFIT_S, SplitFaults
 from nodes.mesh.split_host import GATHER_S, SLOW_FOR_S, SplitHost
 from nodes.mesh.split_seats import Seat
 from nodes.mesh.split_view import expected_tokens_per_s
-from tests.nodes.mesh.facts import MACHINE, model
+from tests.nodes.mesh.facts import ENGINE, MACHINE, model
 from tests.nodes.mesh.offers_lab import GB, node_id, offer, snapshot
 
 BIG = ModelName("big")
@@ -168,6 +170,22 @@ def test_host_without_devices_computes_through_its_own_rpc_server(devices: bool,
     assert (plan.rpc_self, plan.split, plan.tensor_split) == (own, PLAN, None)
     alone = server_plan(RunId(1), placed, options, None, devices)
     assert (alone.rpc_self, alone.split, alone.tensor_split) == (False, None, (0.5, 0.5))
+
+
+def test_retry_of_a_split_whose_workers_gather_is_not_due_again_and_again() -> None:
+    serving = Serving(ServingOptions())
+    for event in (EngineFound(ENGINE), ResourcesSampled(MACHINE)):
+        serving.handle(event, 0.0)
+    serving.direct(BIG, Spread(PLAN, SEATS, 20 * GB), 0.0)
+    (*_, started) = serving.handle(ModelWanted(model("big", 17 * GB), None), 0.0)
+    assert isinstance(started, StartServer)
+    serving.handle(ServerExited(started.plan.run_id, 1, "It cannot read it.", False), 1.0)
+    assert serving.deadline == 2.0
+    serving.direct(BIG, GATHER, 1.5)
+    assert serving.handle(TimePassed(), 2.0) == []
+    assert serving.deadline is None, "else the driver is woken without a pause"
+    newer = Spread(replace(PLAN, term=8), SEATS, 20 * GB)
+    assert isinstance(serving.direct(BIG, newer, 9.0)[-1], StartServer)
 
 
 def test_what_ends_a_run_that_is_there() -> None:
