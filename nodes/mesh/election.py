@@ -120,8 +120,11 @@ def _solo_text(snapshot: MeshSnapshot, hosts: tuple[NodeId, ...]) -> str:
 
 
 def chief(members: Iterable[Offer], model: ModelName) -> Offer | None:
-    """Return who would host a split: of those with file and engine the one with most memory."""
-    able = [o for o in members if o.engine and model in o.on_disk]
+    """Return who would host a split: of those with file and engine the one with most memory.
+
+    One whose engine failed with it for good hosts none: its workers would wait for nothing.
+    """
+    able = [o for o in members if o.engine and model in o.on_disk and not o.failed(model)]
     return max(able, key=lambda o: (o.spare_bytes(model), o.node_id), default=None)
 
 
@@ -135,6 +138,8 @@ def _split(
     host = chief(members, model)
     if host is None:
         text = f"no node that is to serve {model} has an engine and its file"
+        if any(offer.failed(model) for offer in members):
+            text = f"{model} failed on every node that could host a split of it"
         return Election(model, Mode.WAIT, (), text, verdicts, forced=forced)
     placement = place_split(snapshot, model, host)
     need = host.on_disk[model].need_bytes
@@ -180,6 +185,8 @@ def _is_whole(snapshot: MeshSnapshot, model: ModelName, host: Offer, split: Spli
         return False
     line = host.lines.get(model)
     if line is None or line.state == ModelState.DRAINING.value or model not in host.on_disk:
+        return False
+    if host.failed(model):
         return False
     workers = [snapshot.offers.get(worker) for worker, _ in split.workers]
     return bool(workers) and all(
