@@ -24,6 +24,11 @@ from nodes.mesh.split import (
 )
 from nodes.mesh.split_seats import Seat
 
+TERM_AHEAD_MAX_S = 2**32
+"""Unit: seconds that a term may be ahead of this node's clock and still be outdone: a clock that was never
+set is so far behind the others. What is beyond is no time, and to outdo it could leave the range of what can
+be announced."""
+
 
 class Mode(StrEnum):
     """How a model is to be served."""
@@ -227,12 +232,15 @@ def _part_verdict(snapshot: MeshSnapshot, host: Offer, model: ModelName, seat: S
 
 
 def next_term(snapshot: MeshSnapshot, model: ModelName, least: int = 1) -> int:
-    """Return a term that outranks every split of the model that is known here, `least` at the least."""
+    """Return a term that outranks every split of the model that is known here, `least` at the least.
+
+    One that is further ahead than any clock is no term (`TERM_AHEAD_MAX_S`).
+    """
     terms = [
         offer.splits[model].term for offer in snapshot.offers.values() if model in offer.splits
     ]
     terms += [offer.works[model].term for offer in snapshot.offers.values() if model in offer.works]
-    return max(max(terms, default=0) + 1, least)
+    return max(max((t for t in terms if t <= least + TERM_AHEAD_MAX_S), default=0) + 1, least)
 
 
 @dataclass(frozen=True, slots=True)
