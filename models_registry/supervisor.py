@@ -51,7 +51,9 @@ class Supervisor:
         `lane` carries splits; None: there are none. `devices` are what the engine may use of this
         machine; none: its processor.
         """
-        self._commands = LaunchCommands(engine, devices) if isinstance(engine, Engine) else engine
+        self._commands = (
+            LaunchCommands(engine, devices, run_dir) if isinstance(engine, Engine) else engine
+        )
         self._lane = lane or NoLane()
         self._report = report
         self._limits = limits or HangLimits()

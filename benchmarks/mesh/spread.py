@@ -22,6 +22,7 @@ from benchmarks.target_node import engine_port
 AFFINITY_KEYS = ("mesh_prompt_share", "mesh_prompt_own", "mesh_prompt_robin")
 EVEN_KEYS = {16: "mesh_even_16", 1: "mesh_even_1"}
 """Clients at the same time -> key."""
+EVEN_ROUNDS = 5
 TURNS = 8
 QUESTION_WORDS = 24
 ANSWER_TOKENS = 64
@@ -81,11 +82,12 @@ def measure_even(plan: Plan, results: Results, ground: Ground) -> None:
     with stage(ground) as made:
         made.two_hosts()
         port = made.entry().port
-        for clients, key in EVEN_KEYS.items():
+        # Several rounds: two engines on one busy machine are not equally quick at every moment.
+        for number, (clients, key) in itertools.product(range(EVEN_ROUNDS), EVEN_KEYS.items()):
             counts = asyncio.run(_count(port, plan.even_requests, clients))
             if len(counts) != 2:
                 raise TargetFailed(f"one host got everything: {counts}")
-            results.add(key, OURS, 0, max(counts.values()) / min(counts.values()))
+            results.add(key, OURS, number, max(counts.values()) / min(counts.values()))
 
 
 async def _count(port: int, requests: int, clients: int) -> Counter[str]:

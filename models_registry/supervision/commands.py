@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from models_registry.engine.probe import Engine
 from models_registry.launch import engine_env, rpc_argv, server_argv, threads_for
+from models_registry.rpc_cache import prune
 from nodes.mesh.plans import ServerPlan
 
 
@@ -27,12 +29,20 @@ class EngineCommands(Protocol):
         """Return the whole environment of the engine's processes."""
         ...
 
+    def tidy(self) -> None:
+        """Hold what they leave on the disk within bounds. Blocks."""
+        ...
+
 
 class LaunchCommands:
     """The commands of a probed engine on this machine, made by `models_registry.launch`."""
 
-    def __init__(self, engine: Engine, devices: Sequence[str] = ()) -> None:
-        """`devices`: what the engine may use of this machine; none: its processor."""
+    def __init__(
+        self, engine: Engine, devices: Sequence[str] = (), cache_dir: Path | None = None
+    ) -> None:
+        """`devices`: what the engine may use of this machine; none: its processor. `cache_dir`: where
+        rpc-servers keep tensors; None: nowhere of ours."""
+        self._cache_dir = cache_dir
         self._engine = engine
         self._devices = tuple(devices)
         self._threads = threads_for(os.cpu_count() or 1)
@@ -52,4 +62,9 @@ class LaunchCommands:
 
     def env(self) -> dict[str, str]:
         """Return the whole environment of the engine's processes."""
-        return engine_env(os.environ)
+        return engine_env(os.environ, cache_dir=str(self._cache_dir) if self._cache_dir else None)
+
+    def tidy(self) -> None:
+        """Hold what they leave on the disk within bounds. Blocks."""
+        if self._cache_dir is not None:
+            prune(self._cache_dir)

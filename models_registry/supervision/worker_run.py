@@ -16,6 +16,7 @@ from models_registry.supervision.rpc_server import RpcServer, RunFault
 from models_registry.supervision.split_lane import SplitFault, SplitLane
 from nodes.mesh.events import Event, WorkerExited, WorkerReady
 from nodes.mesh.plans import WorkerPlan
+from nodes.runtime.daemon_thread import in_daemon_thread
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class WorkerRun:
                 self._lane.withdraw(self._port)
             if self._child is not None:
                 await self._child.end()
+                await in_daemon_thread(self._commands.tidy, "tidy the tensors' cache")
             self._log.close()
         self._report(WorkerExited(self.plan.run_id, reason, asked=self._stop.is_set()))
 

@@ -24,6 +24,11 @@ from nodes.mesh.split import (
 )
 from nodes.mesh.split_seats import Seat
 
+TERM_AHEAD_MAX_S = 2**32
+"""Unit: seconds that a term may be ahead of this node's clock and still be outdone: a clock that was never
+set is so far behind the others. What is beyond is no time, and to outdo it could leave the range of what can
+be announced."""
+
 
 class Mode(StrEnum):
     """How a model is to be served."""
@@ -120,8 +125,11 @@ def _solo_text(snapshot: MeshSnapshot, hosts: tuple[NodeId, ...]) -> str:
 
 
 def chief(members: Iterable[Offer], model: ModelName) -> Offer | None:
-    """Return who would host a split: of those with file and engine the one with most memory."""
-    able = [o for o in members if o.engine and model in o.on_disk]
+    """Return who would host a split: of those with file and engine the one with most memory.
+
+    One whose engine failed with it for good hosts none: its workers would wait for nothing.
+    """
+    able = [o for o in members if o.engine and model in o.on_disk and not o.failed(model)]
     return max(able, key=lambda o: (o.spare_bytes(model), o.node_id), default=None)
 
 
@@ -135,6 +143,8 @@ def _split(
     host = chief(members, model)
     if host is None:
         text = f"no node that is to serve {model} has an engine and its file"
+        if any(offer.failed(model) for offer in members):
+            text = f"{model} failed on every node that could host a split of it"
         return Election(model, Mode.WAIT, (), text, verdicts, forced=forced)
     placement = place_split(snapshot, model, host)
     need = host.on_disk[model].need_bytes
@@ -181,6 +191,8 @@ def _is_whole(snapshot: MeshSnapshot, model: ModelName, host: Offer, split: Spli
     line = host.lines.get(model)
     if line is None or line.state == ModelState.DRAINING.value or model not in host.on_disk:
         return False
+    if host.failed(model):
+        return False
     workers = [snapshot.offers.get(worker) for worker, _ in split.workers]
     return bool(workers) and all(
         w is not None and not other_work(snapshot, host, w, model) for w in workers
@@ -220,12 +232,15 @@ def _part_verdict(snapshot: MeshSnapshot, host: Offer, model: ModelName, seat: S
 
 
 def next_term(snapshot: MeshSnapshot, model: ModelName, least: int = 1) -> int:
-    """Return a term that outranks every split of the model that is known here, `least` at the least."""
+    """Return a term that outranks every split of the model that is known here, `least` at the least.
+
+    One that is further ahead than any clock is no term (`TERM_AHEAD_MAX_S`).
+    """
     terms = [
         offer.splits[model].term for offer in snapshot.offers.values() if model in offer.splits
     ]
     terms += [offer.works[model].term for offer in snapshot.offers.values() if model in offer.works]
-    return max(max(terms, default=0) + 1, least)
+    return max(max((t for t in terms if t <= least + TERM_AHEAD_MAX_S), default=0) + 1, least)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ from nodes.mesh.gossip_effects import (
 from nodes.mesh.gossip_events import AnnouncementChanged, GossipEvent, JoinRequested, LeaveRequested
 from nodes.mesh.ids import ModelName
 from nodes.mesh.members import Members
-from nodes.mesh.models_view import complete
 from nodes.mesh.needed import Needed
 from nodes.mesh.own_facts import OwnFacts, announce, disk_lines
 from nodes.mesh.placement import ServingOptions
@@ -38,9 +37,9 @@ from nodes.mesh.reasons import why_by_table
 from nodes.mesh.routing import RoutingTable, match_name
 from nodes.mesh.serving import Serving
 from nodes.mesh.snapshot import State, difference
-from nodes.mesh.split_view import show_lanes, split_entry
 from nodes.mesh.tombstones import drop_notice, model_of
-from nodes.mesh.view import Me, role, routing_table, state_map
+from nodes.mesh.view import Me, role, routing_table
+from nodes.mesh.whole_view import whole_state
 
 VIEW_INTERVAL_S = 0.1
 """Changes of the members are shown at most so often: a thousand nodes that come at once are one change
@@ -378,13 +377,10 @@ class MeshNode:
         return effects
 
     def _state(self) -> State:
-        state = state_map(self.me, self.serving)
-        state["split"] = split_entry(
-            self.me.node_id, self.serving, self.duties.lane, self.duties.works_for
-        )
-        state.update(self.members.entries(self._clock_offset_s or 0.0))
-        show_lanes(state, self.duties.lane)
-        complete(state, self.me.node_id, self.own, self.members, self.duties.tombstones.dropped)
+        state = whole_state(
+            self.me, self.serving, self.members, self.own, self.duties, self.announcement(),
+            self._clock_offset_s or 0.0,
+        )  # fmt: skip
         if self.gossip is not None:
             looked_s = self.duties.looked_s
             self._needed.complete(state, looked_s, lambda: self.duties.snapshot(looked_s))

@@ -125,6 +125,11 @@ class Offer:
         line = self.lines.get(model)
         return line is not None and line.live and line.slots > 0 and model not in self.splits
 
+    def failed(self, model: ModelName) -> bool:
+        """Return whether its engine failed with the model again and again, so that it gave up."""
+        line = self.lines.get(model)
+        return line is not None and line.state == ModelState.FAILED.value
+
     def can_hold(self, model: ModelName) -> bool:
         """Return whether it has the file and the memory to serve the model alone."""
         need = self.need_bytes(model)

@@ -53,8 +53,9 @@ class Reelection:
         """Elections that are held again though nothing changed: nobody is told that nothing came of it."""
         self._outcomes: dict[ModelName, _Outcome] = {}
         self._due_s: dict[ModelName, float] = {}
-        self._itself: dict[ModelName, tuple[str, bool]] = {}
-        """This node's engine, and whether it could serve the model alone, at the latest look."""
+        self._itself: dict[ModelName, tuple[str, bool, bool]] = {}
+        """This node's engine, whether it could serve the model alone and whether it gave it up, at the
+        latest look."""
         self._told_s: dict[ModelName, float] = {}
         self._seen = (0, 0)
 
@@ -103,7 +104,7 @@ class Reelection:
         self._seen = (book.changes, book.arrivals)
         for name in mine:
             outcome = self._outcomes.get(name)
-            itself = (own.engine, own.can_hold(name))
+            itself = (own.engine, own.can_hold(name), own.failed(name))
             if outcome is None or self._itself.get(name) != itself:
                 # What this node knows of itself need not settle.
                 self._itself[name] = itself

@@ -32,8 +32,8 @@ TTFB_WEIGHT = 0.2
 """Of the newest answer in the moving average of times to first byte: about the last ten count."""
 TTFB_JUMP = 4.0
 TTFB_JUMP_FROM_MS = 25.0
-"""A new time counts as at most so many times the average, or this: one stall says little, a slow host is slow
-again and again."""
+"""A new time counts as at most so many times the average, or this: one stall says little, and neither does
+the first answer of a cold engine. A slow host is slow again and again."""
 TTFB_KEPT_S = 60.0
 """Own times older than this say nothing any more: what the host tells of itself counts then."""
 TTFB_FADE_S = 1.0
@@ -116,11 +116,9 @@ class HostLive:
         ttfb_ms /= queue
         if not self._breaker.untroubled:
             self._breaker.succeeded()
-        old = self._ttfb_ms
-        if old is not None and now - self._ttfb_s <= TTFB_KEPT_S:
-            counted_ms = min(ttfb_ms, TTFB_JUMP * max(old, TTFB_JUMP_FROM_MS))
-            ttfb_ms = old + TTFB_WEIGHT * (counted_ms - old)
-        self._ttfb_ms = ttfb_ms
+        old = self._ttfb_ms if now - self._ttfb_s <= TTFB_KEPT_S else None
+        counted_ms = min(ttfb_ms, TTFB_JUMP * max(old or 0.0, TTFB_JUMP_FROM_MS))
+        self._ttfb_ms = counted_ms if old is None else old + TTFB_WEIGHT * (counted_ms - old)
         self._ttfb_s = now
 
     def refused(self) -> None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from nodes.mesh import events as ev
 from nodes.mesh.causes import Cause
-from nodes.mesh.directives import RETIRE, Directive, Left, Spread, contradicts
+from nodes.mesh.directives import RETIRE, Directive, Gather, Left, Spread, contradicts
 from nodes.mesh.effects import Effect, LeaveAndExit, RecordEvent, StartServer, StopServer
 from nodes.mesh.ids import ModelName, RunId
 from nodes.mesh.launching import server_plan
@@ -96,8 +96,9 @@ class Serving:
         return min(waits, default=None) if not (self.stopping or self.drained) else None
 
     def _waits_for_time(self, name: ModelName) -> bool:
-        # What does not fit waits for memory or a wish: its retry, once past, would be due for ever.
-        return name in self.wanted and name not in self.unplaced
+        # What waits for memory, a wish or its workers: its retry, once past, would be due for ever.
+        gathers = isinstance(self.directives.get(name), Gather)
+        return name in self.wanted and name not in self.unplaced and not gathers
 
     def used_bytes(self) -> int:
         """Return the memory that running and starting engines were planned with."""

@@ -57,6 +57,8 @@ class _Term:
     """Set once all are ready."""
     retires: bool = False
     """A worker is about to go: the engine ends once its answers are through."""
+    runs_out: bool = False
+    """Its model is not wanted here any more: open answers come to their end, nobody is waited for."""
 
     @property
     def workers(self) -> tuple[Seat, ...]:
@@ -132,7 +134,11 @@ class SplitHost:
         """When the patience with a worker ends; None: nobody is waited for."""
         if self._look_at_once:
             return -math.inf
-        waits = [t.since_s + GATHER_S for t in self._terms.values() if t.plan is None]
+        waits = [
+            term.since_s + GATHER_S
+            for term in self._terms.values()
+            if term.plan is None and not term.runs_out
+        ]
         waits += [since_s + SLOW_FOR_S for since_s in self._slow_since_s.values()]
         return min(waits, default=None)
 
@@ -225,9 +231,11 @@ class SplitHost:
         """
         looked = Looked()
         self._look_at_once = False
+        for name, term in self._terms.items():
+            term.runs_out = name not in wanted
         self._note_slow(member, rtts_ms, now)
         for name, term in tuple(self._terms.items()):
-            if name not in wanted:
+            if term.runs_out:
                 # Open answers still come through its workers.
                 if not self._runs_out(name):
                     self.withdraw(name)
@@ -282,11 +290,8 @@ class SplitHost:
                 lost[seat.node_id] = f"it has been slow to answer for {SLOW_FOR_S:.0f} s"
                 continue
             work = offer.works.get(model)
-            if work is not None and self._follows(work, term):
-                if work.ready:
-                    term.ports[seat.node_id] = work.rpc_port
-                elif seat.node_id in term.ports:
-                    lost[seat.node_id] = "its rpc-server ended"
+            if work is not None and self._follows(work, term) and work.ready:
+                term.ports[seat.node_id] = work.rpc_port
             elif seat.node_id in term.ports:
                 lost[seat.node_id] = "its rpc-server ended"
             elif term.plan is None and now >= term.since_s + GATHER_S:
@@ -294,7 +299,8 @@ class SplitHost:
         return lost
 
     def _note_slow(self, member: Members, rtts_ms: Mapping[NodeId, float], now: float) -> None:
-        workers = {seat.node_id for term in self._terms.values() for seat in term.workers}
+        counted_on = [term for term in self._terms.values() if not term.runs_out]
+        workers = {seat.node_id for term in counted_on for seat in term.workers}
         slow = {
             worker
             for worker in workers

@@ -3,9 +3,10 @@
 Pure. Source: `snapshot`, the contract of the keys; spec, Console HTTP (`rpc_entries`, `tensor_split`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nodes.mesh.announcement import MIB, Announcement
 from nodes.mesh.events import LaneLine
 from nodes.mesh.ids import NodeId
 from nodes.mesh.plans import WorkerPlan
@@ -56,6 +57,34 @@ def show_lanes(state: State, lane: Iterable[LaneLine]) -> None:
         key = f"peer/{line.peer}"
         if key in state:
             state[key] = {**state[key], "lane": "tcp" if line.via == "lane" else line.via}
+
+
+def show_memory(state: State, me: NodeId, said: Mapping[NodeId, Announcement]) -> None:
+    """Say in `state`, in place, what splits take of each machine: a worker's layers of it, and the rest at
+    the host. `said` is what every node says of itself, `me` included."""
+    for host, words in said.items():
+        for split in words.splits:
+            disk = next((line for line in words.on_disk if line.name == split.model), None)
+            if disk is None or not disk.layers:
+                continue
+            layer_bytes = disk.need_mib * MIB // disk.layers
+            for worker in split.workers:
+                part_bytes = layer_bytes * worker.layers
+                _add_used(state, me, NodeId(worker.node_id.hex()), part_bytes)
+                if host != me:  # What this node's own engine takes is known exactly.
+                    _add_used(state, me, host, -part_bytes)
+
+
+def _add_used(state: State, me: NodeId, node: NodeId, more_bytes: int) -> None:
+    key = "resources" if node == me else f"peer/{node}"
+    entry = state.get(key)
+    if entry is None:
+        return
+    if node == me:
+        state[key] = {**entry, "used_bytes": max(0, entry["used_bytes"] + more_bytes)}
+    else:
+        used_gb = round(max(0.0, entry["used_gb"] + more_bytes / 1e9), 2)
+        state[key] = {**entry, "used_gb": used_gb}
 
 
 def expected_tokens_per_s(solo: float | None, seats: Iterable[Seat]) -> float | None:

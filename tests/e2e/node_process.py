@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import psutil
 
+from models_registry.supervision.process import spawn_prefix
 from tests.conftest import REPO
 
 START_MAX_S = 30.0
@@ -65,10 +66,10 @@ class NodeProcess:
         self._seen: set[tuple[int, float]] = set()
 
     def start(self) -> Self:
-        """Start and return at once."""
+        """Start and return at once. The node ends with this process, also when that is killed."""
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "meshsite.cli", *self.args],
+                [*spawn_prefix(), sys.executable, "-m", "meshsite.cli", *self.args],
                 cwd=self._checkout, env=self._env, stdout=output, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip

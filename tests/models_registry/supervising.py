@@ -64,6 +64,9 @@ class Scripted(EngineCommands):
     def rpc_argv(self, *, port: int) -> list[str]:
         return [self._program, str(SCRIPT), "--port", str(port)]
 
+    def tidy(self) -> None:
+        """It leaves nothing on the disk."""
+
     def env(self) -> dict[str, str]:
         return dict(os.environ)
 

@@ -5,20 +5,23 @@ from dataclasses import replace
 import pytest
 
 from nodes.mesh.directives import GATHER, RETIRE, Left, Spread, contradicts
-from nodes.mesh.election import elect
+from nodes.mesh.effects import StartServer
+from nodes.mesh.election import elect, next_term
+from nodes.mesh.events import EngineFound, ModelWanted, ResourcesSampled, ServerExited, TimePassed
 from nodes.mesh.ids import ModelName, NodeId, RunId
 from nodes.mesh.launching import server_plan
 from nodes.mesh.offers import Work
 from nodes.mesh.placement import Placed, ServingOptions, Wanted, place_spread
 from nodes.mesh.plans import SplitPlan, WorkerSeat
+from nodes.mesh.reconcile import Run, Slot
 from nodes.mesh.resources import Device
 from nodes.mesh.serving import Serving
 from nodes.mesh.split_faults import HOLD_OUT_S, UNFIT_S, SplitFaults
-from nodes.mesh.split_host import GATHER_S, SplitHost
+from nodes.mesh.split_host import GATHER_S, SLOW_FOR_S, SplitHost
 from nodes.mesh.split_seats import Seat
 from nodes.mesh.split_view import expected_tokens_per_s
-from tests.nodes.mesh.facts import MACHINE, model
-from tests.nodes.mesh.offers_lab import GB, node_id, offer, snapshot
+from tests.nodes.mesh.facts import ENGINE, MACHINE, model
+from tests.nodes.mesh.offers_lab import GB, node_id, offer, snapshot, splits, works
 
 BIG = ModelName("big")
 A, B, C = node_id("a"), node_id("b"), node_id("c")
@@ -55,8 +58,23 @@ def spread_of(host: SplitHost) -> Spread:
     return directive
 
 
+def due_s(part: SplitHost | Serving) -> float | None:
+    """Return when a part is to be looked at again."""
+    return part.deadline
+
+
 def test_terms_grow_with_time_so_that_a_restarted_host_outranks_its_earlier_life() -> None:
     assert [line.term for line in hosting().lines()] == [100]
+
+
+def test_term_that_no_clock_explains_is_not_outdone() -> None:
+    # A term above 2**53 cannot be announced: whoever outdid it would say nothing any more.
+    able = offer("a", 12, serves={BIG: "waiting"}, disk={BIG: 16}, rtts={"b": 1})
+    absurd = offer("c", 1, splits=splits(BIG, 2**53, "gone"), works=works(BIG, "gone", 2**53))
+    seen = snapshot(able, offer("b", 6), absurd)
+    assert next_term(seen, BIG, 100) == 100
+    wrong_clock = offer("c", 1, splits=splits(BIG, 2_000_000_000, "gone"))
+    assert next_term(snapshot(able, wrong_clock), BIG, 100) == 2_000_000_001
 
 
 def test_host_gathers_until_its_worker_is_ready_and_then_spreads_by_memory() -> None:
@@ -96,6 +114,33 @@ def test_worker_that_does_not_get_ready_is_given_up_in_time_and_left_out_for_a_w
     assert host.lines() == ()
     assert B in host.faults.held_out(GATHER_S + UNFIT_S - 1)
     assert B not in host.faults.held_out(GATHER_S + UNFIT_S)
+
+
+def test_worker_that_starts_for_ever_is_given_up_in_time_as_well() -> None:
+    host = hosting()
+    (line,) = host.lines()
+    starts = offer("b", 6, works={BIG: Work(A, line.term, False)})
+    assert not host.look({B: starts}.get, frozenset({BIG}), {}, GATHER_S - 1).lost
+    looked = host.look({B: starts}.get, frozenset({BIG}), {}, GATHER_S)
+    assert looked.lost == {BIG: {B: "it was not ready within 45 s"}}
+    assert host.deadline is None, "else it is looked at again and again, without a pause"
+
+
+def test_nobody_is_waited_for_while_a_dropped_split_runs_out() -> None:
+    host = hosting()
+    let_b_be_ready(host)
+    placed = Placed(Wanted(model("big"), None), 4096, 1, 1)
+    plan = server_plan(RunId(1), placed, ServingOptions(), spread_of(host), False)
+    host._serving.slots[BIG] = Slot(Run(plan, 1, 1.0))
+    (line,) = host.lines()
+    late = offer("b", 6, works={BIG: Work(A, line.term, True, 50052)}, rank_last=True)
+    host.look({B: late}.get, frozenset({BIG}), {}, 2.0)
+    assert due_s(host) == 2.0 + SLOW_FOR_S
+    host.look({B: late}.get, frozenset(), {}, 10.0)
+    assert (due_s(host), len(host.lines())) == (None, 1), "its open answers need the worker"
+    del host._serving.slots[BIG]
+    host.look({B: late}.get, frozenset(), {}, 40.0)
+    assert host.lines() == ()
 
 
 def test_losses_are_forgiven_once_and_then_hold_out_for_longer_and_longer() -> None:
@@ -140,6 +185,22 @@ def test_host_without_devices_computes_through_its_own_rpc_server(devices: bool,
     assert (plan.rpc_self, plan.split, plan.tensor_split) == (own, PLAN, None)
     alone = server_plan(RunId(1), placed, options, None, devices)
     assert (alone.rpc_self, alone.split, alone.tensor_split) == (False, None, (0.5, 0.5))
+
+
+def test_retry_of_a_split_whose_workers_gather_is_not_due_again_and_again() -> None:
+    serving = Serving(ServingOptions())
+    for event in (EngineFound(ENGINE), ResourcesSampled(MACHINE)):
+        serving.handle(event, 0.0)
+    serving.direct(BIG, Spread(PLAN, SEATS, 20 * GB), 0.0)
+    (*_, started) = serving.handle(ModelWanted(model("big", 17 * GB), None), 0.0)
+    assert isinstance(started, StartServer)
+    serving.handle(ServerExited(started.plan.run_id, 1, "It cannot read it.", False), 1.0)
+    assert due_s(serving) == 2.0
+    serving.direct(BIG, GATHER, 1.5)
+    assert serving.handle(TimePassed(), 2.0) == []
+    assert due_s(serving) is None, "else the driver is woken without a pause"
+    newer = Spread(replace(PLAN, term=8), SEATS, 20 * GB)
+    assert isinstance(serving.direct(BIG, newer, 9.0)[-1], StartServer)
 
 
 def test_what_ends_a_run_that_is_there() -> None:
