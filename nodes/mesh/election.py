@@ -173,16 +173,17 @@ def _why_split(forced: bool) -> str:
 
 
 def standing(snapshot: MeshSnapshot, model: ModelName) -> tuple[Offer, Split] | None:
-    """Return the split of the model that goes on, with its host: the one of the highest term, if it is whole.
+    """Return the split of the model that goes on, with its host: of those that are whole the highest term.
 
-    It is not planned anew because memory drifted or a larger node came: only the loss of a part, or a
-    node that can hold the model alone, ends it (Pinned 13).
+    One that has lost a part ends, and takes none with it that works. It is not planned anew because
+    memory drifted or a larger node came: only the loss of a part, or a node that can hold the model
+    alone, ends it (Pinned 13).
     """
-    found = [(o, o.splits[model]) for o in snapshot.offers.values() if model in o.splits]
-    if not found or model in snapshot.dropped:
+    if model in snapshot.dropped:
         return None
-    host, split = max(found, key=lambda pair: (pair[1].term, pair[0].node_id))
-    return (host, split) if _is_whole(snapshot, model, host, split) else None
+    found = [(o, o.splits[model]) for o in snapshot.offers.values() if model in o.splits]
+    whole = [pair for pair in found if _is_whole(snapshot, model, *pair)]
+    return max(whole, key=lambda pair: (pair[1].term, pair[0].node_id), default=None)
 
 
 def _is_whole(snapshot: MeshSnapshot, model: ModelName, host: Offer, split: Split) -> bool:
