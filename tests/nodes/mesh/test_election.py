@@ -66,6 +66,19 @@ def test_equal_memory_is_decided_by_the_higher_node_id() -> None:
         assert host.node_id == max(o.node_id for o in offers)
 
 
+@pytest.mark.parametrize("version", ["", "7"])
+def test_largest_node_of_another_rpc_version_does_not_keep_the_others_waiting(version: str) -> None:
+    a = offer("a", 24, serves={BIG: "waiting"}, disk={BIG: 26}, rpc_version=version)
+    b = offer("b", 16, serves={BIG: "waiting"}, disk={BIG: 26}, rtts={"c": 1})
+    c = offer("c", 12, serves={BIG: "waiting"}, disk={BIG: 26})
+    found = elect(snapshot(a, b, c, me="b"), BIG)
+    assert (found.mode, found.hosts) == (Mode.SPLIT, (b.node_id,))
+    assert [seat.node_id for seat in found.seats] == [b.node_id, c.node_id]
+    few = elect(snapshot(a, offer("c", 1, serves={BIG: "waiting"}, disk={BIG: 26})), BIG)
+    assert (few.mode, few.hosts) == (Mode.WAIT, (a.node_id,))
+    assert "its engine speaks RPC version 8, the host's" in str(few.verdicts)
+
+
 def test_force_of_any_member_splits_what_fits_and_only_for_its_group() -> None:
     a = offer("box-1", 24, serves={BIG: "ready"}, disk={BIG: 18.7})
     b = offer("box-2", 20, serves={BIG: "waiting"}, disk={BIG: 18.7}, force_split=True,
