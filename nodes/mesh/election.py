@@ -133,6 +133,34 @@ def chief(members: Iterable[Offer], model: ModelName) -> Offer | None:
     return max(able, key=lambda o: (o.spare_bytes(model), o.node_id), default=None)
 
 
+def _split_host(
+    snapshot: MeshSnapshot, members: tuple[Offer, ...], model: ModelName
+) -> Offer | None:
+    """Return who is to host a split: the chief, among engines that speak the same RPC version.
+
+    Of several versions in the mesh, only one whose nodes have enough together gives a host, so that the
+    largest machine does not keep a model waiting for nodes that others could use.
+    """
+    versions = {offer.rpc_version for offer in members if offer.rpc_version}
+    chiefs = [chief((o for o in members if o.rpc_version == v), model) for v in versions]
+    able = [host for host in chiefs if host is not None and _has_enough(snapshot, host, model)]
+    return chief(able, model) or chief(members, model)
+
+
+def _has_enough(snapshot: MeshSnapshot, host: Offer, model: ModelName) -> bool:
+    """Return whether those that could work for `host`, near or far, have enough memory with it."""
+    others = [
+        offer.spare_bytes(model)
+        for offer in snapshot.offers.values()
+        if offer.rpc_version == host.rpc_version
+        and offer.node_id != host.node_id
+        and offer.engine
+        and not other_work(snapshot, host, offer, model)
+    ]
+    have_bytes = host.spare_bytes(model) + sum(others)
+    return bool(others) and have_bytes >= host.on_disk[model].need_bytes
+
+
 def _split(
     snapshot: MeshSnapshot,
     model: ModelName,
@@ -140,7 +168,7 @@ def _split(
     verdicts: tuple[Verdict, ...],
     forced: bool,
 ) -> Election:
-    host = chief(members, model)
+    host = _split_host(snapshot, members, model)
     if host is None:
         text = f"no node that is to serve {model} has an engine and its file"
         if any(offer.failed(model) for offer in members):
@@ -173,16 +201,17 @@ def _why_split(forced: bool) -> str:
 
 
 def standing(snapshot: MeshSnapshot, model: ModelName) -> tuple[Offer, Split] | None:
-    """Return the split of the model that goes on, with its host: the one of the highest term, if it is whole.
+    """Return the split of the model that goes on, with its host: of those that are whole the highest term.
 
-    It is not planned anew because memory drifted or a larger node came: only the loss of a part, or a
-    node that can hold the model alone, ends it (Pinned 13).
+    One that has lost a part ends, and takes none with it that works. It is not planned anew because
+    memory drifted or a larger node came: only the loss of a part, or a node that can hold the model
+    alone, ends it (Pinned 13).
     """
-    found = [(o, o.splits[model]) for o in snapshot.offers.values() if model in o.splits]
-    if not found or model in snapshot.dropped:
+    if model in snapshot.dropped:
         return None
-    host, split = max(found, key=lambda pair: (pair[1].term, pair[0].node_id))
-    return (host, split) if _is_whole(snapshot, model, host, split) else None
+    found = [(o, o.splits[model]) for o in snapshot.offers.values() if model in o.splits]
+    whole = [pair for pair in found if _is_whole(snapshot, model, *pair)]
+    return max(whole, key=lambda pair: (pair[1].term, pair[0].node_id), default=None)
 
 
 def _is_whole(snapshot: MeshSnapshot, model: ModelName, host: Offer, split: Split) -> bool:

@@ -98,7 +98,8 @@ def place_split(snapshot: MeshSnapshot, model: ModelName, host: Offer) -> SplitP
     own_bytes = host.spare_bytes(model)
     have = own_bytes + sum(c.memory_bytes for c in able)
     room = min(limits.SPLIT_WORKERS_MAX, file.layers - 1)
-    chosen = _just_enough(able[: max(0, room)], file.need_bytes - own_bytes)
+    missing_bytes = file.need_bytes - own_bytes
+    chosen = _just_enough(_at_most(able, room, missing_bytes), missing_bytes)
     verdicts.extend(_of_the_able(able, chosen))
     if not chosen or own_bytes + sum(c.memory_bytes for c in chosen) < file.need_bytes:
         return SplitPlacement((), have, tuple(verdicts))
@@ -185,6 +186,15 @@ def round_trip_ms(host: Offer, worker: Offer) -> float | None:
         if found is not None
     ]
     return min(seen, default=None)
+
+
+def _at_most(able: Sequence[_Candidate], room: int, missing_bytes: int) -> Sequence[_Candidate]:
+    """Return the nearest `room` candidates; where those do not cover what is missing, the largest `room`."""
+    nearest = able[: max(0, room)]
+    if sum(c.memory_bytes for c in nearest) >= missing_bytes:
+        return nearest
+    largest = sorted(able, key=lambda c: -c.memory_bytes)[: max(0, room)]
+    return [candidate for candidate in able if candidate in largest]
 
 
 def _just_enough(able: Sequence[_Candidate], missing_bytes: int) -> list[_Candidate]:

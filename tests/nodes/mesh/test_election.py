@@ -6,6 +6,7 @@ import pytest
 
 from nodes.mesh.election import Mode, chief, elect, next_term, orders
 from nodes.mesh.ids import ModelName
+from nodes.mesh.offers import Split
 from tests.nodes.mesh.offers_lab import node_id, offer, snapshot, splits, works
 
 BIG = ModelName("Qwen2.5-32B")
@@ -63,6 +64,19 @@ def test_equal_memory_is_decided_by_the_higher_node_id() -> None:
         host = chief(order, BIG)
         assert host is not None
         assert host.node_id == max(o.node_id for o in offers)
+
+
+@pytest.mark.parametrize("version", ["", "7"])
+def test_largest_node_of_another_rpc_version_does_not_keep_the_others_waiting(version: str) -> None:
+    a = offer("a", 24, serves={BIG: "waiting"}, disk={BIG: 26}, rpc_version=version)
+    b = offer("b", 16, serves={BIG: "waiting"}, disk={BIG: 26}, rtts={"c": 1})
+    c = offer("c", 12, serves={BIG: "waiting"}, disk={BIG: 26})
+    found = elect(snapshot(a, b, c, me="b"), BIG)
+    assert (found.mode, found.hosts) == (Mode.SPLIT, (b.node_id,))
+    assert [seat.node_id for seat in found.seats] == [b.node_id, c.node_id]
+    few = elect(snapshot(a, offer("c", 1, serves={BIG: "waiting"}, disk={BIG: 26})), BIG)
+    assert (few.mode, few.hosts) == (Mode.WAIT, (a.node_id,))
+    assert "its engine speaks RPC version 8, the host's" in str(few.verdicts)
 
 
 def test_force_of_any_member_splits_what_fits_and_only_for_its_group() -> None:
@@ -127,6 +141,31 @@ def test_every_node_elects_the_same(me: str) -> None:
     ]
     found = [elect(snapshot(*order, me=me), BIG) for order in itertools.permutations(offers)]
     assert len({(e.mode, e.hosts, e.placement.seats if e.placement else ()) for e in found}) == 1
+
+
+def test_split_that_is_whole_goes_on_beside_one_of_a_higher_term_that_is_not() -> None:
+    a = offer("a", 16, serves={BIG: "ready"}, disk={BIG: 26}, slots=0, splits=splits(BIG, 3, "w"))
+    b = offer(
+        "b", 14, serves={BIG: "loading"}, disk={BIG: 26}, slots=0, splits=splits(BIG, 9, "gone")
+    )
+    w = offer("w", 12, works=works(BIG, "a", 3))
+    found = elect(snapshot(a, b, w), BIG)
+    assert (found.stands, found.hosts) == (True, (a.node_id,))
+    newer = offer(
+        "b", 14, serves={BIG: "loading"}, disk={BIG: 26}, slots=0, splits=splits(BIG, 9, "w")
+    )
+    assert elect(snapshot(a, newer, w), BIG).hosts == (newer.node_id,)
+
+
+@pytest.mark.parametrize("workers", [(), ("a",), ("w", "w"), ("w",) * 32, ("nobody",)])
+@pytest.mark.parametrize(("layers", "each"), [(0, 10), (1, 2**53), (2, 0), (36, 40)])
+def test_absurd_split_of_a_member_breaks_no_election(
+    workers: tuple[str, ...], layers: int, each: int
+) -> None:
+    said = {BIG: Split(2**53, tuple((node_id(w), each) for w in workers))}
+    a = offer("a", 16, serves={BIG: "ready"}, disk={BIG: 26}, layers=layers, splits=said, slots=0)
+    w, me = offer("w", 12), offer("me", 12, serves={BIG: "waiting"}, disk={BIG: 26})
+    assert elect(snapshot(me, w, a), BIG).mode in (Mode.SPLIT, Mode.WAIT)
 
 
 def test_term_outranks_every_split_and_every_worker_that_is_known() -> None:

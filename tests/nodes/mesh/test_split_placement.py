@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.mesh.ids import ModelName
+from nodes.mesh.limits import SPLIT_WORKERS_MAX
 from nodes.mesh.split import SplitPlacement, layer_counts, memory_shares, place_split
 from tests.nodes.mesh.offers_lab import offer, snapshot, works
 
@@ -89,6 +90,19 @@ def test_late_node_without_engine_and_too_small_one_are_rejected() -> None:
 def test_forced_split_of_what_fits_takes_one_worker_the_nearest() -> None:
     a, b = offer("a", 32), offer("b", 32)
     assert names(placed(a, b, need_gb=2, a=4, b=2), a, b) == ["b"]
+
+
+def test_where_so_many_near_ones_do_not_cover_it_those_that_lend_most_are_taken() -> None:
+    small = [offer(f"s{i}", 4.45) for i in range(SPLIT_WORKERS_MAX)]
+    large = offer("large", 40)
+    rtts = {o.name: 1.0 + i / 10 for i, o in enumerate(small)}
+    found = placed(*small, large, host_gb=16, need_gb=160, **rtts, large=50)
+    chosen = names(found, *small, large)
+    assert (chosen[-1], len(chosen)) == ("large", 25)
+    host = offer("host", 16, disk={BIG: 40}, layers=2, rtts={"near": 1, "large": 50})
+    near = offer("near", 21)
+    seats = place_split(snapshot(host, near, large), BIG, host).seats
+    assert [seat.node_id for seat in seats] == [host.node_id, large.node_id]
 
 
 def test_shares_of_scenario_14_and_every_worker_gets_a_layer() -> None:
