@@ -18,7 +18,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from nodes.mesh.snapshot import State
-from nodes.projection_rows import UsageKey, close_open_launches, write_batch
+from nodes.projection_rows import UsageKey, Written, close_open_launches, write_batch
 from nodes.runtime.feed import DeltaMessage, Feed, HistoryMessage, Message, SnapshotMessage
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ class Projection:
         self._usage: OrderedDict[UsageKey, tuple[int, int, int, int]] = OrderedDict()
         self._last_entry: dict[str, Any] | None = None
         self._troubled = False
+        self._written = Written()
+        """Touched by the writing thread alone."""
         self._wake = asyncio.Event()
 
     def note_usage(
@@ -79,7 +81,7 @@ class Projection:
             reader.close()
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
-            pool.submit(self._last_write, self._take_batch())
+            pool.submit(self._last_write, self._take_batch(), self._written)
             pool.shutdown(wait=False)
 
     async def _follow(self, reader: Any) -> None:
@@ -122,9 +124,10 @@ class Projection:
                 if not opened:
                     await loop.run_in_executor(pool, _afresh, close_open_launches)
                     opened = True
-                await loop.run_in_executor(pool, _write, batch)
+                await loop.run_in_executor(pool, _write, batch, self._written)
             except (DatabaseError, OSError) as error:
                 self._give_back(batch)
+                self._written = Written()  # It may be another database that comes back.
                 self._trouble(error)
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_S[1])
@@ -180,17 +183,17 @@ class Projection:
         self._troubled = False
 
     @staticmethod
-    def _last_write(batch: Batch) -> None:
+    def _last_write(batch: Batch, written: Written) -> None:
         try:
-            _write(batch)
+            _write(batch, written)
         except (DatabaseError, OSError):
             logger.warning("the last changes before the stop could not be written")
         finally:
             connections.close_all()
 
 
-def _write(batch: Batch) -> None:
-    _afresh(lambda: write_batch(batch.state, batch.history, batch.usage))
+def _write(batch: Batch, written: Written) -> None:
+    _afresh(lambda: write_batch(batch.state, batch.history, batch.usage, written))
 
 
 def _afresh(work: Callable[[], None]) -> None:

@@ -1,7 +1,8 @@
 """Which rows a batch of the feed becomes. Blocking; called on the projection's thread only."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import models, transaction
@@ -21,6 +22,24 @@ from proxy.models import USAGE_ROWS_MAX, Usage
 UsageKey = tuple[str, datetime]
 """(model, hour in UTC)."""
 
+Rows = dict[str, dict[str, Any]]
+"""Columns of each row, by what tells the row from others."""
+
+REFRESH = timedelta(seconds=60)
+"""How often every row is written though it has not changed: `last_seen` is that old at most, and a row
+that somebody deleted comes back."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What is in the database of peers and models, so that only what changes is written."""
+
+    peers: Rows = field(default_factory=dict)
+    models: Rows = field(default_factory=dict)
+    all_at: datetime | None = None
+    """When all of them were written last; None: never."""
+
+
 _LEVELS = frozenset(MeshEvent.Level.values)
 
 
@@ -28,21 +47,30 @@ def write_batch(
     state: State | None,
     history: Iterable[dict[str, Any]],
     usage: dict[UsageKey, tuple[int, int, int, int]],
+    written: "Written | None" = None,
 ) -> None:
     """Write everything in one transaction, then prune what is beyond the named maxima.
+
+    `written` says what is in the database already and is brought up to date; None: nothing is known.
 
     Raises:
         django.db.Error: nothing of it was written.
     """
+    known = written or Written()
+    fresh = known
     with transaction.atomic():
         if state is not None:
             now = timezone.now()
-            _write_peers(state, now)
-            _write_models(state, now)
+            due = known.all_at is None or now - known.all_at >= REFRESH
+            peers, served = _peer_rows(state), _model_rows(state)
+            _write_peers(peers, {} if due else known.peers, now)
+            _write_models(served, {} if due else known.models, now)
             _write_launches(state, now)
+            fresh = Written(peers, served, now if due else known.all_at)
         _write_history(list(history))
         for (model, hour), numbers in usage.items():
             _add_usage(model, hour, numbers)
+    known.peers, known.models, known.all_at = fresh.peers, fresh.models, fresh.all_at
 
 
 def close_open_launches() -> None:
@@ -73,7 +101,8 @@ def _list(value: Any) -> list[Any]:
     return list(value)[:200] if isinstance(value, list | tuple) else []
 
 
-def _write_peers(state: State, now: datetime) -> None:
+def _peer_rows(state: State) -> Rows:
+    """Return the columns of each node by its id, this one included."""
     peers: dict[str, Entry] = {}
     for key, entry in state.items():
         if key.startswith("peer/"):
@@ -88,57 +117,89 @@ def _write_peers(state: State, now: datetime) -> None:
         ]
         mine = {"vram_gb": offered / 1e9 if offered else None, "serving": warm, "is_self": True}
         peers[str(me["node_id"])] = {**me, **mine}
-    for node_id, entry in peers.items():
-        Peer.objects.update_or_create(
-            node_id=_text(node_id, 64),
-            defaults={
-                "name": _text(entry.get("name"), 200),
-                "role": _text(entry.get("role"), 32),
-                "state": _text(entry.get("state"), 32),
-                "serving": _list(entry.get("serving")),
-                "vram_gb": entry.get("vram_gb"),
-                "rtt_ms": entry.get("rtt_ms"),
-                "version": _text(entry.get("version"), 64),
-                "is_self": bool(entry.get("is_self")),
-                "present": True,
-                "last_seen": now,
-            },
+    return {
+        _text(node_id, 64): {
+            "name": _text(entry.get("name"), 200),
+            "role": _text(entry.get("role"), 32),
+            "state": _text(entry.get("state"), 32),
+            "serving": _list(entry.get("serving")),
+            "vram_gb": entry.get("vram_gb"),
+            "rtt_ms": entry.get("rtt_ms"),
+            "version": _text(entry.get("version"), 64),
+            "is_self": bool(entry.get("is_self")),
+            "present": True,
+        }
+        for node_id, entry in peers.items()
+    }
+
+
+def _write_peers(rows: Rows, known: Rows, now: datetime) -> None:
+    changed = _changed(rows, known, but="rtt_ms")  # It trembles: it is written with the rest.
+    if changed:
+        found = [Peer(node_id=i, last_seen=now, **columns) for i, columns in changed.items()]
+        Peer.objects.bulk_create(
+            found,
+            update_conflicts=True,
+            unique_fields=["node_id"],
+            update_fields=[*next(iter(changed.values())), "last_seen"],
+            batch_size=100,
         )
-    gone = Peer.objects.filter(present=True).exclude(node_id__in=[_text(i, 64) for i in peers])
+    if rows.keys() == known.keys():
+        return
+    gone = Peer.objects.filter(present=True).exclude(node_id__in=rows)
     gone.update(present=False, state="gone")
     _prune(Peer.objects.order_by("-is_self", "-present", "-last_seen"), PEERS_MAX)
 
 
-def _write_models(state: State, now: datetime) -> None:
-    names = []
-    for key, entry in state.items():
-        if not key.startswith("model/"):
-            continue
-        name = _text(entry.get("name") or key.removeprefix("model/"), 300)
-        names.append(name)
-        ServedModel.objects.update_or_create(
-            name=name,
-            defaults={
-                "title": _text(entry.get("title"), 300),
-                "status": _text(entry.get("status"), 16),
-                "state": _text(entry.get("state"), 32),
-                "reason": _text(entry.get("reason"), 4000),
-                "size_bytes": _number(entry.get("size_bytes")),
-                "architecture": _text(entry.get("architecture"), 64),
-                "quantisation": _text(entry.get("quantisation"), 32),
-                "context": _small(entry.get("context")),
-                "slots": _small(entry.get("slots")),
-                "capabilities": _list(entry.get("capabilities")),
-                "nodes": _list(entry.get("nodes")),
-                "node_count": _small(entry.get("node_count")) or 0,
-                "present": True,
-                "updated_at": now,
-            },
+def _model_rows(state: State) -> Rows:
+    """Return the columns of each model by its name."""
+    return {
+        _text(entry.get("name") or key.removeprefix("model/"), 300): {
+            "title": _text(entry.get("title"), 300),
+            "status": _text(entry.get("status"), 16),
+            "state": _text(entry.get("state"), 32),
+            "reason": _text(entry.get("reason"), 4000),
+            "size_bytes": _number(entry.get("size_bytes")),
+            "architecture": _text(entry.get("architecture"), 64),
+            "quantisation": _text(entry.get("quantisation"), 32),
+            "context": _small(entry.get("context")),
+            "slots": _small(entry.get("slots")),
+            "capabilities": _list(entry.get("capabilities")),
+            "nodes": _list(entry.get("nodes")),
+            "node_count": _small(entry.get("node_count")) or 0,
+            "present": True,
+        }
+        for key, entry in state.items()
+        if key.startswith("model/")
+    }
+
+
+def _write_models(rows: Rows, known: Rows, now: datetime) -> None:
+    changed = _changed(rows, known)
+    if changed:
+        found = [ServedModel(name=i, updated_at=now, **columns) for i, columns in changed.items()]
+        ServedModel.objects.bulk_create(
+            found,
+            update_conflicts=True,
+            unique_fields=["name"],
+            update_fields=[*next(iter(changed.values())), "updated_at"],
+            batch_size=50,
         )
-    ServedModel.objects.filter(present=True).exclude(name__in=names).update(
+    if rows.keys() == known.keys():
+        return
+    ServedModel.objects.filter(present=True).exclude(name__in=rows).update(
         present=False, status="cold", updated_at=now
     )
     _prune(ServedModel.objects.order_by("-present", "-updated_at"), SERVED_MODELS_MAX)
+
+
+def _changed(rows: Rows, known: Rows, but: str = "") -> Rows:
+    """Return the rows that differ from the known ones in more than the column `but`."""
+    return {
+        key: columns
+        for key, columns in rows.items()
+        if key not in known or {**known[key], but: None} != {**columns, but: None}
+    }
 
 
 def _write_launches(state: State, now: datetime) -> None:

@@ -89,6 +89,20 @@ class RecordEvent:
     model: str = ""
     node_id: str = ""
     """The node that it is about; empty: this one, or none."""
+    ballot: "Ballot | None" = None
+    """Of an election."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """Who is to serve a model, as an election has it: kept beside its line of history."""
+
+    term: int
+    """How often the outcome for this model has changed on the node that tells it."""
+    host: str
+    """Node id; of several hosts, each on its own, the first by id."""
+    workers: tuple[str, ...]
+    """Node ids of a split's workers."""
 
 
 @dataclass(frozen=True, slots=True)

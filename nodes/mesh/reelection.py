@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from nodes.mesh.effects import Effect, RecordEvent
+from nodes.mesh.effects import Ballot, Effect, RecordEvent
 from nodes.mesh.election import Election, Mode, elect
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.offer_book import OfferBook
@@ -148,6 +148,10 @@ class Reelection:
                 yield RecordEvent("still_host", text, model=name)
             return
         self._reasons.note_election(election, outcome.hosting)
+        if election.mode in (Mode.SOLO, Mode.SPLIT):
+            ballot = Ballot(self._reasons.about(name)[0].term, election.hosts[0], outcome.workers)
+            text = f"{name} was elected: {election.text}."
+            yield RecordEvent("election", text, model=name, ballot=ballot)
         yield from self._explain(election, outcome, seen)
 
     def _outcome(self, election: Election) -> _Outcome:

@@ -37,7 +37,7 @@ Keys and their objects (all strings in them may be hostile: they come from files
 
 History (`effects.RecordEvent`) and engine log lines travel beside the map: they are appended, never
 replaced. A history entry is ``{at, kind, level, text, model, node}``, `node` the id of the node that it
-is about, or empty.
+is about, or empty; of an election also ``{term, host, workers: [node id]}``.
 """
 
 from typing import Any

@@ -168,13 +168,15 @@ class Driver:
         log.log(
             level[effect.level], effect.text, extra={"kind": effect.kind, "model": effect.model}
         )
-        self._feed.record(
-            {
-                "at": round(time.time(), 3),
-                "kind": effect.kind,
-                "level": effect.level,
-                "text": effect.text,
-                "model": effect.model,
-                "node": effect.node_id,
-            }
-        )
+        entry = {
+            "at": round(time.time(), 3),
+            "kind": effect.kind,
+            "level": effect.level,
+            "text": effect.text,
+            "model": effect.model,
+            "node": effect.node_id,
+        }
+        if effect.ballot is not None:
+            ballot = effect.ballot
+            entry |= {"term": ballot.term, "host": ballot.host, "workers": list(ballot.workers)}
+        self._feed.record(entry)

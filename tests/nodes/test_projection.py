@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
 from models_registry.models import LaunchRecord, ServedModel
 from nodes import projection, projection_rows
-from nodes.models import DatabaseOwner, ForeignDatabaseError, MeshEvent, Peer
+from nodes.models import DatabaseOwner, Election, ForeignDatabaseError, MeshEvent, Peer
 from nodes.projection import Projection
 from nodes.runtime.feed import Feed
 from proxy.models import Usage
@@ -85,6 +87,49 @@ async def test_a_bad_database_is_said_waited_out_and_loses_nothing(
         await _until(lambda: MeshEvent.objects.count() == 2)
         await _until(lambda: said[-1] is None)
     assert "database is locked" in str(said[0])
+
+
+def _peer(rtt_ms: float, state: str = "alive") -> dict[str, Any]:
+    return {"id": "bb", "name": "attic", "state": state, "serving": [], "rtt_ms": rtt_ms}
+
+
+def test_only_what_changes_is_written_and_all_of_it_now_and_then(database: None) -> None:
+    written = projection_rows.Written()
+
+    def queries(entry: dict[str, Any]) -> int:
+        with CaptureQueriesContext(connection) as seen:
+            projection_rows.write_batch({"peer/bb": entry}, (), {}, written)
+        return sum("nodes_peer" in query["sql"] for query in seen.captured_queries)
+
+    assert queries(_peer(1.0)) > 0
+    assert queries(_peer(1.5)) == 0, "a round trip trembles"
+    assert queries(_peer(2.0, "late")) == 1
+    found = Peer.objects.get()
+    assert (found.state, found.rtt_ms) == ("late", 2.0)
+    Peer.objects.all().delete()
+    assert written.all_at is not None
+    written.all_at -= projection_rows.REFRESH
+    assert queries(_peer(2.0, "late")) > 0
+    assert Peer.objects.get().present
+
+
+def test_batch_that_was_not_written_is_not_taken_for_written(database: None) -> None:
+    written = projection_rows.Written()
+    with pytest.raises(ValueError, match="expected a number"):
+        projection_rows.write_batch({"peer/bb": {**_peer(1.0), "vram_gb": "much"}}, (), {}, written)
+    assert written == projection_rows.Written()
+
+
+async def test_an_election_is_a_row_of_its_own(database: None) -> None:
+    feed = Feed()
+    async with _running(Projection(feed)):
+        feed.record(
+            {"at": 1.0, "kind": "election", "level": "info", "text": "big was elected: split.",
+             "model": "big", "term": 3, "host": "aa", "workers": ["bb"]}
+        )  # fmt: skip
+        await _until(Election.objects.exists)
+    found = await sync_to_async(Election.objects.get)()
+    assert (found.model, found.term, found.host, found.workers) == ("big", 3, "aa", ["bb"])
 
 
 def test_a_database_serves_one_node(database: None) -> None:
