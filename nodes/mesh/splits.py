@@ -15,7 +15,7 @@ from nodes.mesh.gossip_effects import MemberView
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.limits import MEMBERS_MAX
 from nodes.mesh.model_facts import ModelFacts
-from nodes.mesh.offer_book import OfferBook
+from nodes.mesh.offer_book import GONE, OfferBook
 from nodes.mesh.offers import MeshSnapshot, Offer
 from nodes.mesh.own_facts import MeshWords
 from nodes.mesh.reasons import Reasons
@@ -51,7 +51,8 @@ class Splits:
             self._names[view.node_id] = view.announcement.name
             while len(self._names) > MEMBERS_MAX:
                 del self._names[next(iter(self._names))]
-            if view.rtt_s is None:
+            if view.rtt_s is None or view.state in GONE:
+                # It may come back from elsewhere: how near it was says nothing then.
                 self._rtts_ms.pop(view.node_id, None)
                 self._rtts_now_ms.pop(view.node_id, None)
             else:
