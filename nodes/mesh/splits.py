@@ -83,14 +83,20 @@ class Splits:
         if found is None or event.asked:
             return
         name, run = found
-        if run.plan.split is None:
-            return
+        goes = self._out or name not in self._serving.wanted
+        if run.plan.split is None or goes:
+            return  # Of one that goes, only its open answers were left.
         wait_s = self.host.engine_ended(name, run.plan.split.term, now)
         if wait_s is not None:
             text = f"{event.reason.rstrip('.')}; it is planned anew."
             self._reasons.note(name, "split_lost", text)
             self._plan_anew(name, reelection, now + wait_s)
             self._serving.directives[name] = GATHER
+
+    @property
+    def _out(self) -> bool:
+        """Whether this node is to serve nothing, whatever is wanted."""
+        return self._serving.stopping or self._serving.drained
 
     def _plan_anew(self, name: ModelName, reelection: Reelection, at_s: float) -> None:
         self._planned_anew[name] = reelection.latest(name)
@@ -111,8 +117,7 @@ class Splits:
         now: float,
     ) -> Iterator[Effect]:
         """See what became of splits and orders."""
-        serving = self._serving
-        out = serving.stopping or serving.drained
+        serving, out = self._serving, self._out
         wanted = frozenset() if out else frozenset(serving.wanted)
         looked = self.host.look(book.get, wanted, self._rtts_now_ms, now)
         for name, lost in looked.lost.items():
