@@ -129,6 +129,7 @@ class Splits:
         for name in looked.retired:
             self._plan_anew(name, reelection, now)
         yield from looked.told
+        self.worker.forget(book.get, self._me)
         # Of a model that is dropped the open answers come to their end: the host says when.
         refused = dropped - {self.worker.model}
         found = self.worker.heed(orders(book.splitters(), self._me, refused))

@@ -1,10 +1,12 @@
 """Engines over a split that end by errors of their own, over the simulated network."""
 
+from dataclasses import replace
+
 from nodes.mesh.events import DropRequested, ServerExited
 from nodes.mesh.ids import ModelName
 from nodes.mesh.reconcile import RESTARTS_MAX
 from tests.sim.parts import SimNode
-from tests.sim.serving_world import Box, World, mesh_node
+from tests.sim.serving_world import Box, World, lends, mesh_node
 from tests.sim.test_split_scenarios import BIG, layout, too_big, workers
 
 
@@ -57,3 +59,20 @@ def test_engine_that_breaks_while_its_dropped_model_runs_out_is_not_planned_anew
     assert "planned anew" not in str(node.why(name, world.network.now))
     world.run(1)
     assert workers(world) == []
+
+
+def test_host_that_comes_back_with_its_clock_set_back_is_obeyed_again() -> None:
+    world, (a, b) = too_big(23)
+    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 15)
+    lent = lends(b)
+    assert lent is not None
+    world.network.kill(a)
+    world.until(lambda: not workers(world), 15)
+    again = world.start("n0000")
+    me = mesh_node(again).me
+    mesh_node(again).me = replace(me, started_at=me.started_at - 86_400)
+    mesh_node(again)._clock_offset_s = None
+    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 20)
+    newer = lends(b)
+    assert newer is not None
+    assert newer.term < lent.term
