@@ -33,7 +33,7 @@ from nodes.mesh.placement import (
 from nodes.mesh.plans import EngineFacts
 from nodes.mesh.reconcile import Run, RunState, Slot
 from nodes.mesh.resources import Resources
-from nodes.mesh.serving_story import how_it_ended, how_it_starts, sentence
+from nodes.mesh.serving_story import how_it_ended, how_it_goes_on, how_it_starts
 
 REFUSED_MAX = 32
 """Refused wishes that are still shown, with their reasons; the oldest goes first."""
@@ -63,6 +63,8 @@ class Serving:
         self.unplaced: dict[ModelName, NotPlaced] = {}
         self.directives: dict[ModelName, Directive] = {}
         """How the mesh wants a model run, where that is not alone (`direct`)."""
+        self.next_plan_s: dict[ModelName, float] = {}
+        """Seconds until a split that broke is planned anew, for people; empty: at once."""
         self.lent_to = ""
         """Whose split this node lends its memory to, for people; empty: nobody's."""
         self.slots: dict[ModelName, Slot] = {}
@@ -269,7 +271,7 @@ class Serving:
             # No fault of the model's engine: whoever hosts the split plans it anew.
             slot.exited(event.reason, True, now)
             self.load.pop(name, None)
-            text = f"{sentence(event.reason)} It is planned anew."
+            text = how_it_goes_on(event.reason, self.next_plan_s.pop(name, 0.0))
             yield RecordEvent("split_lost", text, "warning", name)
             return
         slot.exited(event.reason, asked, now)

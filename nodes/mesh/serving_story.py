@@ -34,6 +34,12 @@ def how_it_ended(name: ModelName, slot: Slot, reason: str, asked: bool, now: flo
     return RecordEvent("engine_exited", text, "warning", name)
 
 
+def how_it_goes_on(reason: str, wait_s: float) -> str:
+    """Return the sentences of a split whose engine ended; `wait_s`: until it is planned anew."""
+    when = f" in {wait_s:.0f} s, since it ended again and again" if wait_s else ""
+    return f"{sentence(reason)} It is planned anew{when}."
+
+
 def sentence(reason: str) -> str:
     """Return the reason with a full stop, so that another sentence may follow."""
     return reason if reason.endswith((".", "!", "?")) else f"{reason}."

@@ -88,6 +88,7 @@ class Splits:
             return  # Of one that goes, only its open answers were left.
         wait_s = self.host.engine_ended(name, run.plan.split.term, now)
         if wait_s is not None:
+            self._serving.next_plan_s[name] = wait_s
             text = f"{event.reason.rstrip('.')}; it is planned anew."
             self._reasons.note(name, "split_lost", text)
             self._plan_anew(name, reelection, now + wait_s)

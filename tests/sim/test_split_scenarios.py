@@ -96,20 +96,6 @@ def test_scenario_4_a_node_without_the_file_lends_its_memory_too() -> None:
     world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 15)
 
 
-@pytest.mark.parametrize("forced", [True, False])
-def test_worker_that_answered_slowly_at_first_is_taken_once_it_is_near(forced: bool) -> None:
-    # A machine that has just started something else answers its first probes late.
-    world = World(17, Faults(delay_s=0.06))
-    size, options = (5, FORCED) if forced else (18, ServingOptions())
-    world.start("n0000", Box(12, (BIG,), {BIG: size}, options=options))
-    world.start("n0001", Box(10, (BIG,), {BIG: size}, options=options))
-    world.run(8)
-    assert workers(world) == []
-    world.network.faults = Faults(delay_s=0.002)
-    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 12)
-    assert not world.engines.findings
-
-
 def test_newcomer_does_not_take_a_second_copy_while_memory_is_short() -> None:
     world = World(4)
     world.start("n0000", Box(4, ("small",), {"small": 2}))
@@ -182,24 +168,6 @@ def test_rpc_server_that_ended_is_noticed_though_the_engine_has_not() -> None:
     planned = [i for i, kind in enumerate(told) if kind == "split_planned"]
     assert len(planned) == 2
     assert told[planned[1] + 1] != "still_host", "it restarts its engine"
-
-
-@pytest.mark.parametrize("offset_s", [0.0, 0.25, 0.5, 0.75])
-def test_part_lost_in_the_second_of_its_plan_gets_orders_of_a_newer_term(offset_s: float) -> None:
-    # Terms begin at the wall clock's second: the next one must not be the same number again.
-    world = World(18)
-    world.start("n0000", Box(12, (BIG,), {BIG: 18}))
-    world.run(1 + offset_s)
-    b = world.start("n0001", Box(10, (BIG,), {BIG: 18}))
-    world.until(lambda: lends(b) is not None, 15)
-    world.run(0.2)
-    lent = lends(b)
-    assert lent is not None
-    world.engines.end_worker(b, lent.run_id)
-    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 8)
-    again = lends(b)
-    assert again is not None
-    assert again.term > lent.term
 
 
 def test_worker_that_is_lost_again_and_again_is_held_out_for_a_growing_time() -> None:
