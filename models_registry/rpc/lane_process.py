@@ -166,7 +166,8 @@ class LaneProcess:
         if self._listening is not None:
             await self.listen(*self._listening)
         for grant in list(self._grants.values()):
-            await self._ask(grant)
+            if self._grants.get(grant.port) is grant:  # Not withdrawn meanwhile.
+                await self._ask(grant)
 
     def _lost(self) -> None:
         """The control socket is closed."""
@@ -261,17 +262,25 @@ class LaneProcess:
         """Return a local port that leads to a worker's rpc-server, for llama-server's ``--rpc``.
 
         `files` are the host's own of what it will load, the draft's too; one that cannot be used is
-        logged, and its weights cross the lane. Nobody can connect before `name_client`.
+        logged, and its weights cross the lane. Nobody can connect before `name_client`. Cancelling gives
+        it up: a port that is opened all the same is closed.
 
         Raises:
             LaneFault: too many ports, or there is no process.
         """
-        done = await self._ask(
-            cw.OpenPort(
-                peer=peer, rpc_port=rpc_port, term=term, files=list(files),
-                expected_bytes=expected_bytes,
-            )
-        )  # fmt: skip
+        command = cw.OpenPort(
+            peer=peer,
+            rpc_port=rpc_port,
+            term=term,
+            files=list(files),
+            expected_bytes=expected_bytes,
+        )
+        asking = asyncio.ensure_future(self._ask(command))
+        try:
+            done = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            self._tasks.spawn(self._close_late(asking))
+            raise
         for note in done.notes:
             _log.warning("weights of it are not recognised: %s", note)
         return done.number
@@ -281,6 +290,10 @@ class LaneProcess:
         known = identity(pid)
         if known is not None:
             self._send(cw.NameClient(port=port, pid=pid, identity=known))
+
+    async def _close_late(self, asking: "asyncio.Task[cw.Done]") -> None:
+        with contextlib.suppress(LaneFault):
+            await self.close_port((await asking).number)
 
     async def close_port(self, port: int) -> None:
         """Close a local port and its tunnels; a port that is not open is no fault."""

@@ -64,9 +64,16 @@ class WorkerRun:
                 self._lane.withdraw(self._port)
             if self._child is not None:
                 await self._child.end()
-                await in_daemon_thread(self._commands.tidy, "tidy the tensors' cache")
+                await self._tidy()
             self._log.close()
         self._report(WorkerExited(self.plan.run_id, reason, asked=self._stop.is_set()))
+
+    async def _tidy(self) -> None:
+        """Hold the tensors' cache within bounds. What goes wrong there does not keep the end untold."""
+        try:
+            await in_daemon_thread(self._commands.tidy, "tidy the tensors' cache")
+        except Exception:
+            _log.exception("the cache of the %s could not be tidied", self._what)
 
     async def _run(self) -> str:
         """Return why it ended. Raises: RunFault."""

@@ -178,7 +178,7 @@ def _split(
     need = host.on_disk[model].need_bytes
     everything = (*verdicts, *placement.verdicts)
     if not placement.seats:
-        text = waiting_text(need, placement.have_bytes) + _left_out(snapshot)
+        text = _what_is_missing(host, model, placement.have_bytes) + _left_out(snapshot)
         return Election(
             model, Mode.WAIT, (host.node_id,), text, everything, need, placement.have_bytes, forced
         )
@@ -188,6 +188,19 @@ def _split(
         model, Mode.SPLIT, (host.node_id,), text, everything, need, placement.have_bytes, forced,
         placement,
     )  # fmt: skip
+
+
+def _what_is_missing(host: Offer, model: ModelName, have_bytes: int) -> str:
+    file = host.on_disk[model]
+    if file.layers < 2:
+        layers = "it has one layer" if file.layers else "its file does not tell its layers"
+        return f"{model} cannot be split ({layers}): it needs a node with {gb(file.need_bytes)}"
+    if have_bytes >= file.need_bytes:
+        return (
+            f"Waiting for larger peers - need {gb(file.need_bytes)}, and {gb(have_bytes)} are spread over "
+            f"more nodes than a split of {file.layers} layers may have"
+        )
+    return waiting_text(file.need_bytes, have_bytes)
 
 
 def _left_out(snapshot: MeshSnapshot) -> str:

@@ -11,7 +11,8 @@ from nodes.mesh.gossip_effects import MemberState, MemberView
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.offers import MeshSnapshot, Offer, offer_of_member
 
-_GONE = (MemberState.DEAD, MemberState.LEFT)
+GONE = (MemberState.DEAD, MemberState.LEFT)
+"""States of those whose offers do not count."""
 
 
 class OfferBook:
@@ -45,7 +46,7 @@ class OfferBook:
         return frozenset(lost)
 
     def _read(self, view: MemberView) -> Offer | None:
-        if view.state in _GONE:
+        if view.state in GONE:
             self._heard.pop(view.node_id, None)
             return None
         said = (view.incarnation, view.version, view.rank_last)

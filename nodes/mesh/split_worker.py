@@ -2,10 +2,11 @@
 
 Decides when an rpc-server is started and ended, and what is announced of it. One split per rpc-server: other
 orders, or the same host's next term, end the one before. A term whose rpc-server ended is over here: only a
-newer one is obeyed. Knows no processes and no lane. Source: spec, Election and split; docs/split.md.
+newer one is obeyed, until the host itself says nothing of it any more. Knows no processes and no lane.
+Source: spec, Election and split; docs/split.md.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +16,7 @@ from nodes.mesh.election import Orders
 from nodes.mesh.events import WorkerExited, WorkerReady
 from nodes.mesh.ids import ModelName, NodeId, RunId
 from nodes.mesh.model_facts import ModelFacts
-from nodes.mesh.offers import Work
+from nodes.mesh.offers import Offer, Work
 from nodes.mesh.plans import WorkerPlan
 
 OVER_MAX = 256
@@ -66,6 +67,19 @@ class SplitWorker:
         if found is None or found.term <= self._over.get((found.host, found.model), 0):
             return None
         return found
+
+    def forget(self, member: Callable[[NodeId], Offer | None], me: NodeId) -> None:
+        """Forget ended terms of which their host says nothing any more.
+
+        One that was started again with its clock set back begins below them, and is obeyed all the same.
+        """
+        for host, model in tuple(self._over):
+            offer = member(host)
+            if offer is None:
+                continue  # Its last words may come back as they were.
+            split = offer.splits.get(model)
+            if split is None or all(worker != me for worker, _ in split.workers):
+                del self._over[host, model]
 
     def finishes(self, found: Orders | None) -> bool:
         """Return whether these orders are those of the rpc-server that runs.

@@ -15,7 +15,7 @@ from nodes.mesh.gossip_effects import MemberView
 from nodes.mesh.ids import ModelName, NodeId
 from nodes.mesh.limits import MEMBERS_MAX
 from nodes.mesh.model_facts import ModelFacts
-from nodes.mesh.offer_book import OfferBook
+from nodes.mesh.offer_book import GONE, OfferBook
 from nodes.mesh.offers import MeshSnapshot, Offer
 from nodes.mesh.own_facts import MeshWords
 from nodes.mesh.reasons import Reasons
@@ -51,7 +51,8 @@ class Splits:
             self._names[view.node_id] = view.announcement.name
             while len(self._names) > MEMBERS_MAX:
                 del self._names[next(iter(self._names))]
-            if view.rtt_s is None:
+            if view.rtt_s is None or view.state in GONE:
+                # It may come back from elsewhere: how near it was says nothing then.
                 self._rtts_ms.pop(view.node_id, None)
                 self._rtts_now_ms.pop(view.node_id, None)
             else:
@@ -82,8 +83,9 @@ class Splits:
         if found is None or event.asked:
             return
         name, run = found
-        if run.plan.split is None:
-            return
+        goes = self._out or name not in self._serving.wanted
+        if run.plan.split is None or goes:
+            return  # Of one that goes, only its open answers were left.
         wait_s = self.host.engine_ended(name, run.plan.split.term, now)
         if wait_s is not None:
             self._serving.next_plan_s[name] = wait_s
@@ -91,6 +93,11 @@ class Splits:
             self._reasons.note(name, "split_lost", text)
             self._plan_anew(name, reelection, now + wait_s)
             self._serving.directives[name] = GATHER
+
+    @property
+    def _out(self) -> bool:
+        """Whether this node is to serve nothing, whatever is wanted."""
+        return self._serving.stopping or self._serving.drained
 
     def _plan_anew(self, name: ModelName, reelection: Reelection, at_s: float) -> None:
         self._planned_anew[name] = reelection.latest(name)
@@ -111,8 +118,7 @@ class Splits:
         now: float,
     ) -> Iterator[Effect]:
         """See what became of splits and orders."""
-        serving = self._serving
-        out = serving.stopping or serving.drained
+        serving, out = self._serving, self._out
         wanted = frozenset() if out else frozenset(serving.wanted)
         looked = self.host.look(book.get, wanted, self._rtts_now_ms, now)
         for name, lost in looked.lost.items():
@@ -124,6 +130,7 @@ class Splits:
         for name in looked.retired:
             self._plan_anew(name, reelection, now)
         yield from looked.told
+        self.worker.forget(book.get, self._me)
         # Of a model that is dropped the open answers come to their end: the host says when.
         refused = dropped - {self.worker.model}
         found = self.worker.heed(orders(book.splitters(), self._me, refused))

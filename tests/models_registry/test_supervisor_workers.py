@@ -147,6 +147,19 @@ async def test_killed_worker_is_told_of_once_and_its_host_kept_out(tmp_path: Pat
         assert lane.said[-1] == ("withdraw", ready.port)
 
 
+async def test_cache_that_cannot_be_tidied_does_not_keep_the_end_untold(tmp_path: Path) -> None:
+    class Untidy(Scripted):
+        def tidy(self) -> None:
+            raise OSError("the disk is gone")
+
+    async with at_work(Untidy(), tmp_path, ScriptedLane()) as (supervisor, reports):
+        await supervisor.start_worker(worker())
+        ready = await reports.wait_for(WorkerReady)
+        os.kill(ready.pid, signal.SIGKILL)
+        assert "signal 9" in (await exited(reports)).reason
+        assert supervisor.pids() == ()
+
+
 async def test_workers_count_among_the_runs_and_end_with_the_supervisor(tmp_path: Path) -> None:
     async with at_work(Scripted(), tmp_path, ScriptedLane()) as (supervisor, reports):
         for run in range(MAX_RUNS):

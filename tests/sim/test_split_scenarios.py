@@ -2,10 +2,9 @@
 
 import pytest
 
-from nodes.mesh.events import DropRequested, ServerExited
+from nodes.mesh.events import DropRequested
 from nodes.mesh.ids import ModelName
 from nodes.mesh.placement import ServingOptions
-from nodes.mesh.reconcile import RESTARTS_MAX
 from tests.nodes.link_lab import overrule
 from tests.sim.parts import Faults, SimNode
 from tests.sim.serving_world import Box, World, lends, mesh_node
@@ -201,42 +200,6 @@ def test_engine_that_aborts_is_planned_anew_at_once() -> None:
     assert "Waiting for more peers" in mesh_node(nodes[0]).shown[f"model/{BIG}"]["reason"]
     world.start("n0001")
     world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 40)
-
-
-def fail(world: World, host: SimNode) -> None:
-    """Let a host's engine over its split end by an error of its own, until it gives the model up."""
-    serving = mesh_node(host).serving
-    for _ in range(RESTARTS_MAX + 1):
-        world.until(lambda: host.name in world.hosts(BIG, ready=False), 90)
-        run = serving.slots[ModelName(BIG)].run
-        assert run is not None
-        bad = ServerExited(run.plan.run_id, 1, "It cannot read the model.", False)
-        world.network.give(host, bad)
-    world.run(1)
-    assert serving.slots[ModelName(BIG)].gave_up
-
-
-def test_host_that_gives_the_model_up_lends_itself_to_the_next_one() -> None:
-    world, nodes = too_big(20)
-    fail(world, nodes[0])
-    world.until(lambda: layout(world) == {"n0001": ["n0000"]}, 60)
-    world.run(60)
-    assert layout(world) == {"n0001": ["n0000"]}
-
-
-def test_workers_are_free_again_once_nobody_is_left_to_host_the_model() -> None:
-    world = World(21)
-    a = world.start("n0000", Box(12, (BIG,), {BIG: 18}))
-    b = world.start("n0001", Box(10))
-    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 15)
-    fail(world, a)
-    world.run(60)
-    assert workers(world) == []
-    assert mesh_node(b).shown["node"]["role"] == "standby"
-    said = mesh_node(a).why(ModelName(BIG), world.network.now)
-    assert f"{BIG} failed on every node that could host a split of it" in str(said)
-    world.want(a, BIG)  # Its operator asks for a fresh try.
-    world.until(lambda: layout(world) == {"n0000": ["n0001"]}, 60)
 
 
 def test_dropped_split_sends_its_worker_to_standby_and_its_host_home() -> None:

@@ -7,11 +7,13 @@ import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
+import psutil
 import pytest
 
 from models_registry.children import recorded
 from models_registry.guard import identity
 from models_registry.progress import Progress
+from models_registry.rpc import control_words as cw
 from models_registry.rpc.lane_process import LaneFault
 from nodes.mesh.ids import NodeId
 from tests.conftest import REPO
@@ -20,7 +22,7 @@ from tests.models_registry.rpc.model_file import tensors, write_model
 from tests.models_registry.rpc.rig import RigNode, rig, settled
 from tests.models_registry.rpc.wire import hello, hello_answer
 from tests.models_registry.supervising import gone
-from tests.nodes.link_lab import until
+from tests.nodes.link_lab import overrule, until
 
 BOUND_S = 5.0
 
@@ -139,6 +141,48 @@ async def test_a_call_under_way_fails_when_the_process_dies(tmp_path: Path) -> N
         os.kill(one.lane.pid, signal.SIGKILL)
         with pytest.raises(LaneFault, match="ended"):
             await waiting
+
+
+async def test_a_port_that_nobody_waits_for_any_more_is_closed(tmp_path: Path) -> None:
+    async with rig(tmp_path) as made:
+        host, worker = await made.pair()
+        assert host.lane.pid is not None
+        process = psutil.Process(host.lane.pid)
+
+        def loopback_ports() -> set[int]:
+            listening = (c for c in process.net_connections("tcp") if c.status == "LISTEN")
+            return {c.laddr.port for c in listening if c.laddr.ip == "127.0.0.1"}
+
+        before = loopback_ports()
+        opening = asyncio.create_task(host.lane.open_port(worker.id, 50052, 1, []))
+        await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        # It is asked in order: what was asked before is open by now.
+        kept = await host.lane.open_port(worker.id, 50052, 1, [])
+        await until(lambda: loopback_ports() - before == {kept}, 5)
+
+
+async def test_a_grant_withdrawn_while_the_process_comes_back_is_not_given_again(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as made:
+        host, worker = await made.pair()
+        lane = worker.lane
+        for port in (7001, 7002):
+            await lane.grant(port, host.id, 4, [])
+        told: list[int] = []
+
+        async def ask(command: cw.Command, limit_s: float | None = 1.0) -> cw.Done:
+            if isinstance(command, cw.GiveGrant):
+                told.append(command.port)
+                lane.withdraw(7002)  # Its rpc-server ends in this moment.
+            return cw.Done(0, lane.listen_port)
+
+        overrule(lane, "_ask", ask)
+        await lane._say_again()
+        assert told == [7001]
 
 
 async def test_a_revocation_reaches_the_process_and_cuts_the_tunnel(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from nodes.mesh.election import Mode, chief, elect, next_term, orders
 from nodes.mesh.ids import ModelName
-from nodes.mesh.offers import Split
+from nodes.mesh.offers import Offer, Split
 from tests.nodes.mesh.offers_lab import node_id, offer, snapshot, splits, works
 
 BIG = ModelName("Qwen2.5-32B")
@@ -77,6 +77,28 @@ def test_largest_node_of_another_rpc_version_does_not_keep_the_others_waiting(ve
     few = elect(snapshot(a, offer("c", 1, serves={BIG: "waiting"}, disk={BIG: 26})), BIG)
     assert (few.mode, few.hosts) == (Mode.WAIT, (a.node_id,))
     assert "its engine speaks RPC version 8, the host's" in str(few.verdicts)
+
+
+def test_model_that_more_peers_cannot_help_does_not_wait_for_them() -> None:
+    def text(layers: int, *more: Offer) -> str:
+        a = offer(
+            "a", 16, serves={BIG: "waiting"}, disk={BIG: 26}, layers=layers, rtts={"b": 1, "c": 1}
+        )
+        return elect(snapshot(a, *more), BIG).text
+
+    b, c = offer("b", 64), offer("c", 9)
+    told = (
+        f"{BIG} cannot be split (its file does not tell its layers): it needs a node with 26.0 GB"
+    )
+    assert text(0, b) == told
+    assert "it has one layer" in text(1, b)
+    assert text(36, c) == "Waiting for more peers - need 26.0 GB, have 25.0 GB"
+    a = offer("a", 16, serves={BIG: "waiting"}, disk={BIG: 40}, layers=2, rtts={"b": 1, "c": 1})
+    told = elect(snapshot(a, offer("b", 20), offer("c", 20)), BIG).text
+    assert told == (
+        "Waiting for larger peers - need 40.0 GB, and 56.0 GB are spread over more nodes than a split of "
+        "2 layers may have"
+    )
 
 
 def test_force_of_any_member_splits_what_fits_and_only_for_its_group() -> None:

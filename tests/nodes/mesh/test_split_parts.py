@@ -4,15 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from nodes.mesh.announcement import Announcement
 from nodes.mesh.directives import GATHER, RETIRE, Left, Spread, contradicts
 from nodes.mesh.effects import StartServer
 from nodes.mesh.election import elect, next_term
 from nodes.mesh.events import EngineFound, ModelWanted, ResourcesSampled, ServerExited, TimePassed
+from nodes.mesh.gossip_effects import MemberState, MemberView
 from nodes.mesh.ids import ModelName, NodeId, RunId
 from nodes.mesh.launching import server_plan
 from nodes.mesh.offers import Work
 from nodes.mesh.placement import Placed, ServingOptions, Wanted, place_spread
 from nodes.mesh.plans import SplitPlan, WorkerSeat
+from nodes.mesh.reasons import Reasons
 from nodes.mesh.reconcile import Run, Slot
 from nodes.mesh.resources import Device
 from nodes.mesh.serving import Serving
@@ -20,6 +23,7 @@ from nodes.mesh.split_faults import HOLD_OUT_S, UNFIT_S, SplitFaults
 from nodes.mesh.split_host import GATHER_S, SLOW_FOR_S, SplitHost
 from nodes.mesh.split_seats import Seat
 from nodes.mesh.split_view import expected_tokens_per_s
+from nodes.mesh.splits import Splits
 from tests.nodes.mesh.facts import ENGINE, MACHINE, model
 from tests.nodes.mesh.offers_lab import GB, node_id, offer, snapshot, splits, works
 
@@ -201,6 +205,19 @@ def test_retry_of_a_split_whose_workers_gather_is_not_due_again_and_again() -> N
     assert due_s(serving) is None, "else the driver is woken without a pause"
     newer = Spread(replace(PLAN, term=8), SEATS, 20 * GB)
     assert isinstance(serving.direct(BIG, newer, 9.0)[-1], StartServer)
+
+
+@pytest.mark.parametrize("gone", [MemberState.DEAD, MemberState.LEFT])
+def test_round_trips_of_a_node_that_went_are_forgotten_with_it(gone: MemberState) -> None:
+    splits = Splits(A, Serving(ServingOptions()), Reasons())
+    view = MemberView(B, MemberState.ALIVE, False, 1, 1, Announcement(name="b"), 0.002)
+    splits.members_changed([view, replace(view, node_id=C)])
+    assert splits.own(offer("a")).rtts_ms == {B: 2.0, C: 2.0}
+    splits.members_changed([replace(view, state=gone)])
+    assert splits.own(offer("a")).rtts_ms == {C: 2.0}
+    elsewhere = replace(view, incarnation=2, rtt_s=0.2, rtt_least_s=0.19)
+    splits.members_changed([elsewhere])
+    assert splits.own(offer("a")).rtts_ms == {B: 190.0, C: 2.0}
 
 
 def test_what_ends_a_run_that_is_there() -> None:
