@@ -20,8 +20,8 @@ run: setup ## a node on the built-in demo model; make run ARGS="--model NAME" fo
 
 test: dev check ## all checks and tests, with everything they need
 	@CHROMIUM="$$(scripts/chromium.sh)" && export CHROMIUM && \
-	  echo "test: fast part" && $(PY) -m pytest -q -n 2 --dist loadfile -m "not engine and not browser and not e2e and not slow" && \
-	  echo "test: real engines, real browser, whole nodes" && $(PY) -m pytest -q -m "engine or browser or e2e or slow"
+	  echo "test: fast part" && $(PY) -m pytest -q -n 3 --dist loadfile -m "not engine and not browser and not e2e and not slow" && \
+	  echo "test: real engines, real browser, whole nodes" && $(PY) -m pytest -q -n 2 --dist loadfile -m "engine or browser or e2e or slow"
 
 dev: # setup, and what the tests need
 	@scripts/setup.sh requirements-dev.txt
@@ -32,7 +32,7 @@ check: dev ## formatting, lint, types and the direction of imports
 	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 fast: dev ## the fast tests alone
-	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not engine and not browser and not e2e and not slow"
+	@$(PY) -m pytest -q -n 3 --dist loadfile -m "not engine and not browser and not e2e and not slow"
 
 scenarios: dev ## the acceptance scenarios end to end; make scenarios RUNS=10 to repeat them
 	@CHROMIUM="$$(scripts/chromium.sh)" && export CHROMIUM && \
