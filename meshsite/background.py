@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mesh.node")
 
-RESOURCES_PERIOD_S = 2.0
+RESOURCES_PERIOD_S = 3.0
 """How often memory and CPU are sampled: what a memory bar needs to look alive."""
 
 MEMORY_MIN_BYTES = 64_000_000

@@ -36,6 +36,8 @@ class Written:
 
     peers: Rows = field(default_factory=dict)
     models: Rows = field(default_factory=dict)
+    launches: Rows = field(default_factory=dict)
+    """What starts of engines are told from, by model."""
     all_at: datetime | None = None
     """When all of them were written last; None: never."""
 
@@ -62,15 +64,17 @@ def write_batch(
         if state is not None:
             now = timezone.now()
             due = known.all_at is None or now - known.all_at >= REFRESH
-            peers, served = _peer_rows(state), _model_rows(state)
+            peers, served, launches = _peer_rows(state), _model_rows(state), _launch_facts(state)
             _write_peers(peers, {} if due else known.peers, now)
             _write_models(served, {} if due else known.models, now)
-            _write_launches(state, now)
-            fresh = Written(peers, served, now if due else known.all_at)
+            if due or launches != known.launches:
+                _write_launches(state, now)
+            fresh = Written(peers, served, launches, now if due else known.all_at)
         _write_history(list(history))
         for (model, hour), numbers in usage.items():
             _add_usage(model, hour, numbers)
-    known.peers, known.models, known.all_at = fresh.peers, fresh.models, fresh.all_at
+    known.peers, known.models = fresh.peers, fresh.models
+    known.launches, known.all_at = fresh.launches, fresh.all_at
 
 
 def close_open_launches() -> None:
@@ -200,6 +204,12 @@ def _changed(rows: Rows, known: Rows, but: str = "") -> Rows:
         for key, columns in rows.items()
         if key not in known or {**known[key], but: None} != {**columns, but: None}
     }
+
+
+def _launch_facts(state: State) -> Rows:
+    kept = ("starts", "state", "status", "reason", "context", "slots", "need_bytes")
+    found = {k: {f: e.get(f) for f in kept} for k, e in state.items() if k.startswith("model/")}
+    return {**found, "engine": {"version": state.get("engine", {}).get("version")}}
 
 
 def _write_launches(state: State, now: datetime) -> None:
