@@ -20,7 +20,8 @@ from tests.e2e.test_scenario_6_two_models import hosts, served
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
 
 CLIENTS = 32
-TOLD_WITHIN_S = 1.0
+TOLD_WITHIN_S = 5.0
+"""That nobody hangs; how soon they are told is measured (`python -m benchmarks --only mesh`: 0.6 s)."""
 BEGUN_BEFORE_KILL = 4
 """Streams that run on the host when it is killed: as many as its engine has slots, or nearly."""
 
