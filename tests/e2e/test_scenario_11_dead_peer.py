@@ -45,7 +45,7 @@ def when_all_see(made: MeshProcesses, wanted: set[str], max_s: float) -> dict[st
     return seconds_until({n: partial(sees, node) for n, node in survivors(made).items()}, max_s)
 
 
-def test_killed_node_is_dead_everywhere_in_seconds_and_back_after_its_restart(
+def test_scenario_11_killed_node_is_dead_everywhere_in_seconds_and_back_after_its_restart(
     three: MeshProcesses,
 ) -> None:
     victim = three.nodes["box-c"]
@@ -58,7 +58,9 @@ def test_killed_node_is_dead_everywhere_in_seconds_and_back_after_its_restart(
     when_all_see(three, {"alive"}, 10.0)
 
 
-def test_silent_node_is_used_last_at_once_and_dead_within_six_seconds(three: MeshProcesses) -> None:
+def test_scenario_11_silent_node_is_used_last_at_once_and_dead_within_six_seconds(
+    three: MeshProcesses,
+) -> None:
     victim = three.nodes["box-c"]
     freeze(victim)
     try:

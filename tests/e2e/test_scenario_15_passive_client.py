@@ -17,7 +17,7 @@ def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
         yield nodes
 
 
-def test_client_lists_every_model_and_is_answered_by_its_host(
+def test_scenarios_5_and_8_client_lists_every_model_and_is_answered_by_its_host(
     made: MeshProcesses, models_dir: Path
 ) -> None:
     a, b = two_hosts(made, models_dir)
@@ -40,7 +40,7 @@ def test_client_lists_every_model_and_is_answered_by_its_host(
     assert not (c.home / "key").exists(), "a client's identity is in memory"
 
 
-def test_client_tells_what_its_mesh_serves_and_steers_nothing(
+def test_scenario_15_client_tells_what_its_mesh_serves_and_steers_nothing(
     made: MeshProcesses, models_dir: Path
 ) -> None:
     a, _ = two_hosts(made, models_dir)
@@ -57,7 +57,7 @@ def test_client_tells_what_its_mesh_serves_and_steers_nothing(
     assert (elsewhere.returncode, "served by box-b" in elsewhere.stderr) == (1, True), elsewhere
 
 
-def test_client_goes_on_when_the_node_that_gave_its_table_dies(
+def test_scenario_15_client_goes_on_when_the_node_that_gave_its_table_dies(
     made: MeshProcesses, models_dir: Path
 ) -> None:
     a, b = two_hosts(made, models_dir)

@@ -57,7 +57,7 @@ def hosts(node: NodeProcess, model: str) -> int:
     return sum(m["node_count"] for m in node.status()["mesh_models"] if m["name"] == model)
 
 
-def test_each_node_lists_both_models_and_answers_for_both(
+def test_scenario_6_each_node_lists_both_models_and_answers_for_both(
     made: MeshProcesses, models_dir: Path
 ) -> None:
     a, b = two_hosts(made, models_dir)
@@ -72,7 +72,7 @@ def test_each_node_lists_both_models_and_answers_for_both(
         assert len(node.status()["rpc_entries"]) == 1
 
 
-def test_stream_from_the_other_machine_comes_piece_by_piece(
+def test_scenario_6_stream_from_the_other_machine_comes_piece_by_piece(
     made: MeshProcesses, models_dir: Path
 ) -> None:
     a, _ = two_hosts(made, models_dir)

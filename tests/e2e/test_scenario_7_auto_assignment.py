@@ -43,7 +43,7 @@ def both(node: NodeProcess) -> bool:
     return served(node) == {"Qwen2.5-3B", "GLM-4.7-Flash"}
 
 
-def test_joiner_without_a_model_takes_the_one_that_the_mesh_needs(
+def test_scenario_7_joiner_without_a_model_takes_the_one_that_the_mesh_needs(
     made: MeshProcesses, folder: Path
 ) -> None:
     a = seeder(made, folder)
@@ -105,7 +105,7 @@ def test_scenario_9_stream_that_runs_at_the_drop_comes_to_its_end_and_then_the_h
     assert b.wait_exit(20) == 0
 
 
-def test_standby_takes_over_when_a_model_loses_its_last_host(
+def test_scenario_7_standby_takes_over_when_a_model_loses_its_last_host(
     made: MeshProcesses, folder: Path
 ) -> None:
     a = seeder(made, folder)
