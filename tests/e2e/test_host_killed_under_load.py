@@ -6,6 +6,7 @@ answered by the other. The entry is a passive client: no gossip helps it.
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +21,7 @@ from tests.e2e.test_scenario_6_two_models import hosts, served
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
 
 CLIENTS = 32
-TOLD_WITHIN_S = 5.0
-"""That nobody hangs; how soon they are told is measured (`python -m benchmarks --only mesh`: 0.6 s)."""
+TOLD_WITHIN_S = 1.0
 BEGUN_BEFORE_KILL = 4
 """Streams that run on the host when it is killed: as many as its engine has slots, or nearly."""
 
@@ -73,8 +73,10 @@ async def kill_under(
     async with asyncio.timeout(30):
         while sum(one.node == dying_id and bool(one.body) for one in seen) < BEGUN_BEFORE_KILL - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+    # Looking through the system's processes takes a loaded machine half a second: not on the clients' time.
+    await asyncio.to_thread(dying.children)
     killed_s = time.monotonic()
-    dying.kill()
+    dying.process.send_signal(signal.SIGKILL)
     async with asyncio.timeout(90):
         await asyncio.gather(*asking)
     return seen, killed_s
