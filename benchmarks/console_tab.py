@@ -9,11 +9,11 @@ import os
 import sys
 
 PATH = "/ws/topology"
-_PING, _PONG, _CLOSE = 0x9, 0xA, 0x8
+TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
 
-async def watch(port: int) -> None:
-    """Hold the websocket open. Raises ConnectionError where the console refuses it."""
+async def opened(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return the open websocket. Raises ConnectionError where the console refuses it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     key = base64.b64encode(os.urandom(16)).decode()
     writer.write(
@@ -24,18 +24,30 @@ async def watch(port: int) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
     if b" 101 " not in head.split(b"\r\n")[0]:
         raise ConnectionError(head.split(b"\r\n")[0].decode("latin-1"))
+    return reader, writer
+
+
+async def watch(port: int) -> None:
+    """Hold the websocket open. Raises ConnectionError where the console refuses it."""
+    reader, writer = await opened(port)
     print("open", flush=True)
     while True:
-        opcode, payload = await _frame(reader)
-        if opcode == _CLOSE:
+        opcode, payload = await read_frame(reader)
+        if opcode == CLOSE:
             return
-        if opcode == _PING:
-            mask = os.urandom(4)
-            masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-            writer.write(bytes((0x80 | _PONG, 0x80 | len(payload))) + mask + masked)
+        if opcode == PING:
+            writer.write(masked(PONG, payload))
 
 
-async def _frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+def masked(opcode: int, payload: bytes) -> bytes:
+    """Return a short frame as a client sends it (RFC 6455, 5.3)."""
+    mask = os.urandom(4)
+    body = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    return bytes((0x80 | opcode, 0x80 | len(payload))) + mask + body
+
+
+async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Return the next frame's opcode and payload."""
     first, second = await reader.readexactly(2)
     length = second & 0x7F
     if length == 126:

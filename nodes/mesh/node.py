@@ -378,7 +378,7 @@ class MeshNode:
 
     def _state(self) -> State:
         state = whole_state(
-            self.me, self.serving, self.members, self.own, self.duties, self.announcement(),
+            self.me, self.serving, self.members, self.own, self.duties, self.announcement,
             self._clock_offset_s or 0.0,
         )  # fmt: skip
         if self.gossip is not None:

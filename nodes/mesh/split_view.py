@@ -61,7 +61,7 @@ def show_lanes(state: State, lane: Iterable[LaneLine]) -> None:
 
 def show_memory(state: State, me: NodeId, said: Mapping[NodeId, Announcement]) -> None:
     """Say in `state`, in place, what splits take of each machine: a worker's layers of it, and the rest at
-    the host. `said` is what every node says of itself, `me` included."""
+    the host. `said` is what the hosts of splits say of themselves."""
     for host, words in said.items():
         for split in words.splits:
             disk = next((line for line in words.on_disk if line.name == split.model), None)

@@ -1,5 +1,7 @@
 """The whole map of `snapshot`, from a node's parts: its own entries, the others', what joins them. PURE."""
 
+from collections.abc import Callable
+
 from nodes.mesh.announcement import Announcement
 from nodes.mesh.duties import Duties
 from nodes.mesh.members import Members
@@ -17,15 +19,17 @@ def whole_state(
     members: Members,
     own: OwnFacts,
     duties: Duties,
-    said: Announcement,
+    said: Callable[[], Announcement],
     clock_offset_s: float,
 ) -> State:
-    """Return what viewers see now; `said` is what this node says of itself."""
+    """Return what viewers see now; `said` makes what this node says of itself, where that is needed."""
     state = state_map(me, serving)
     state["split"] = split_entry(me.node_id, serving, duties.lane, duties.works_for)
     state.update(members.entries(clock_offset_s))
     show_lanes(state, duties.lane)
-    words = {view.node_id: view.announcement for view in members.present()}
-    show_memory(state, me.node_id, {**words, me.node_id: said})
+    hosts = {v.node_id: v.announcement for v in members.present() if v.announcement.splits}
+    if duties.words.splits:
+        hosts[me.node_id] = said()
+    show_memory(state, me.node_id, hosts)
     complete(state, me.node_id, own, members, duties.tombstones.dropped)
     return state

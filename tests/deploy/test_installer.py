@@ -111,14 +111,7 @@ def test_what_a_killed_run_left_is_redone(little: LittleBundle) -> None:
         f"#!/bin/sh\n[ -f {little.home}/go ] || {{ touch {little.home}/here; sleep 60; }}\n"
     )
     little.say("1.0")
-    run = subprocess.Popen(
-        [str(little.root / "install.sh")], env=little.environment(), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 90
-    while not (little.home / "here").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    run = _run_until_here(little)
     _kill_session(run)
     assert len(little.versions) == 2  # the half version, and the lock
     (little.home / "go").touch()
@@ -131,14 +124,7 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_half_made(little: LittleBundl
     slow = little.root / "engine" / "llama-server"
     slow.write_text(f"#!/bin/sh\ntouch {little.home}/here; sleep 2\nexit 1\n")
     little.say("1.0")
-    run = subprocess.Popen(
-        [str(little.root / "install.sh")], env=little.environment(), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 90
-    while not (little.home / "here").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    run = _run_until_here(little)
     run.send_signal(signal.SIGTERM)
     assert run.wait(60) == 130
     assert little.versions == set()
@@ -166,6 +152,19 @@ def test_an_installation_can_remove_itself_when_the_bundle_is_gone(little: Littl
     assert done.returncode == 0, done.stderr
     assert not (little.prefix / "lib" / "mesh-llm").exists()
     assert not (little.prefix / "bin" / "mesh-llm").is_symlink()
+
+
+def _run_until_here(little: LittleBundle) -> "subprocess.Popen[bytes]":
+    """Return an installer that runs and has come to the engine, which leaves the file `here`."""
+    run = subprocess.Popen(
+        [str(little.root / "install.sh")], env=little.environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    while not (little.home / "here").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return run
 
 
 def _kill_session(run: "subprocess.Popen[bytes]") -> None:

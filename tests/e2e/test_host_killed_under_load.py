@@ -8,13 +8,12 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.mesh_processes import MeshProcesses, mesh
+from tests.e2e.mesh_processes import MeshProcesses
 from tests.e2e.node_process import NodeProcess
 from tests.e2e.test_scenario_6_two_models import hosts, served
 
@@ -24,12 +23,6 @@ CLIENTS = 32
 TOLD_WITHIN_S = 1.0
 BEGUN_BEFORE_KILL = 4
 """Streams that run on the host when it is killed: as many as its engine has slots, or nearly."""
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 @dataclass

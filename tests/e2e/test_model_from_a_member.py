@@ -10,7 +10,7 @@ import pytest
 
 from models_registry.catalogue import entries
 from models_registry.demo.synthesize import synthesize
-from tests.e2e.mesh_processes import MeshProcesses, mesh, wait_state
+from tests.e2e.mesh_processes import MeshProcesses, wait_state
 from tests.e2e.node_process import NodeProcess
 from tests.fakes.hub import FakeHub
 
@@ -27,12 +27,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hub() -> Iterator[FakeHub]:
     with FakeHub() as running:
         yield running
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 def folder_with(tmp_path: Path, name: str, *models: tuple[Path, str]) -> str:

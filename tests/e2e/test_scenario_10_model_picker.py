@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from models_registry.demo import demo_path
 from tests.e2e.browser import chromium
-from tests.e2e.mesh_processes import MeshProcesses, mesh
+from tests.e2e.mesh_processes import MeshProcesses
 from tests.e2e.node_process import NodeProcess, free_port
 
 pytestmark = [
@@ -26,12 +26,6 @@ ANSWER_MS = 30_000
 def browser() -> Iterator[Browser]:
     with chromium() as started:
         yield started
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 def chat_of(browser: Browser, node: NodeProcess) -> Page:

@@ -1,23 +1,16 @@
 """Scenarios 12 and 13 with real engines: a host comes back and is used; what others do restarts nothing."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.mesh_processes import MeshProcesses, mesh, wait_state
+from tests.e2e.mesh_processes import MeshProcesses, wait_state
 from tests.e2e.test_scenario_6_two_models import asked, served, two_hosts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
 
 ROUNDS = 3
 """Joins, kills and leaves of a bystander in one run; `make soak` runs the full five minutes."""
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 def test_scenario_12_killed_host_comes_back_without_a_token_and_is_routed_to_again(

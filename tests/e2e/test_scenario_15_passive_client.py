@@ -1,20 +1,13 @@
 """Scenarios 5, 8 and 15 with real engines: a client uses the mesh, and no node ever holds it as a peer."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.mesh_processes import MeshProcesses, mesh, states, wait_state
+from tests.e2e.mesh_processes import MeshProcesses, states, wait_state
 from tests.e2e.test_scenario_6_two_models import asked, client, served, two_hosts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 def test_scenarios_5_and_8_client_lists_every_model_and_is_answered_by_its_host(

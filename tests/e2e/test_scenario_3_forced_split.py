@@ -1,12 +1,11 @@
 """Scenario 3 with real nodes and engines: `--split` on one of two that could each hold the model alone."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.mesh_processes import MeshProcesses, mesh
+from tests.e2e.mesh_processes import MeshProcesses
 from tests.e2e.split_mesh import (
     LAYERS,
     SHAPE,
@@ -20,12 +19,6 @@ from tests.e2e.split_mesh import (
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,10 @@
 """Scenario 4 with real nodes and engines: too big for one waits, and starts by itself when another comes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.mesh_processes import MeshProcesses, mesh
+from tests.e2e.mesh_processes import MeshProcesses
 from tests.e2e.node_process import NodeProcess
 from tests.e2e.split_mesh import (
     ALONE_GB,
@@ -20,12 +19,6 @@ from tests.e2e.split_mesh import (
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 @pytest.fixture

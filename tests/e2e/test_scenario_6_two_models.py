@@ -3,23 +3,16 @@
 import json
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import APIStatusError, OpenAI
 
-from tests.e2e.mesh_processes import MeshProcesses, mesh, wait_state
+from tests.e2e.mesh_processes import MeshProcesses, wait_state
 from tests.e2e.node_process import NodeProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 def served(node: NodeProcess) -> set[str]:

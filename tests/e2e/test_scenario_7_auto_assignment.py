@@ -4,22 +4,15 @@ import json
 import shutil
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.mesh_processes import MeshProcesses, mesh, wait_state
+from tests.e2e.mesh_processes import MeshProcesses, wait_state
 from tests.e2e.node_process import NodeProcess
 from tests.e2e.test_scenario_6_two_models import asked, served
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """What a split of two and of three machines answers at temperature 0 is what one machine answers."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.mesh_processes import MeshProcesses, mesh
+from tests.e2e.mesh_processes import MeshProcesses
 from tests.e2e.split_mesh import LAYERS, SHAPE, answer, layout, wait_parts, write_model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
@@ -13,12 +12,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
 WORDS = ("mesh", "node", "token", "stream", "layer", "memory", "split", "road", "river", "stone")
 PROMPTS = [f"{first} {ask}" for first in WORDS for ask in
            ("is", "what is it", "a b c", "tell me more about the host", "1 2 3 4 5 6 7 8 9 10")]  # fmt: skip
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 def test_fifty_prompts_are_answered_alike_alone_two_ways_and_three_ways(

@@ -1,13 +1,12 @@
 """Loss of each part of a split, on real nodes and engines: found, told, and served again without a person."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.e2e.mesh_processes import MeshProcesses, mesh, wait_state
+from tests.e2e.mesh_processes import MeshProcesses, wait_state
 from tests.e2e.node_process import NodeProcess
 from tests.e2e.split_mesh import (
     BACK_MAX_S,
@@ -36,12 +35,6 @@ from tests.e2e.split_recovery import (
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.slow]
 
 SERVED_AGAIN_S = BACK_MAX_S + LOAD_MAX_S
-
-
-@pytest.fixture
-def made(tmp_path: Path, engine_dir: Path) -> Iterator[MeshProcesses]:
-    with mesh(tmp_path, engine_dir) as nodes:
-        yield nodes
 
 
 @pytest.fixture
