@@ -124,7 +124,9 @@ class Members:
                         ),
                         name=view.announcement.name,
                         rank_last=view.rank_last,
-                        rtt_ms=_milliseconds(view.rtt_s),
+                        # How far it is, not how busy: a machine that just started answers its first
+                        # probes late, and would not be asked until its load says otherwise.
+                        rtt_ms=_milliseconds(view.rtt_least_s),
                         load=seen.load.of(ModelName(line.name)),
                     )
 
